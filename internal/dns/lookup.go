@@ -1,0 +1,187 @@
+package dns
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	wire "github.com/miekg/dns"
+)
+
+// Set is the answer to a typed lookup.
+type Set[T any] struct {
+	Records []T
+
+	// Exists is false only if the DNS says that the name does not exist (NXDOMAIN). An
+	// existing name may have no Records (NODATA).
+	Exists bool
+	// Canonical is where the records are: the name asked, or the end of its alias chain.
+	Canonical Name
+	// Aliases are the CNAME owners that were followed, the name asked first; empty if none.
+	Aliases []Name
+	// Authentic is true if DNSSEC validated the whole answer.
+	Authentic bool
+	// TTL is the least of the answer's TTLs; 0 where there are no records.
+	TTL time.Duration
+}
+
+// MX is one MX record (RFC 5321 §5.1). Host is Root for a null MX (RFC 7505).
+type MX struct {
+	Preference uint16
+	Host       Name
+}
+
+// LookupMX asks for the MX records of name, sorted by preference, then by host. The error
+// is Resolve's.
+func LookupMX(ctx context.Context, r Resolver, name Name) (Set[MX], error) {
+	set, err := lookup(ctx, r, Question{Name: name, Type: TypeMX}, func(rr RR) (MX, bool) {
+		mx, ok := rr.(*wire.MX)
+		if !ok {
+			return MX{}, false
+		}
+		return MX{mx.Preference, NameOf(mx.Mx)}, true
+	})
+	slices.SortFunc(set.Records, func(a, b MX) int {
+		return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Host.text, b.Host.text))
+	})
+	return set, err
+}
+
+// LookupTXT asks for TXT records; the strings of one record are joined without a
+// separator (RFC 7208 §3.3 and its kin).
+func LookupTXT(ctx context.Context, r Resolver, name Name) (Set[string], error) {
+	return lookup(ctx, r, Question{Name: name, Type: TypeTXT}, func(rr RR) (string, bool) {
+		txt, ok := rr.(*wire.TXT)
+		if !ok {
+			return "", false
+		}
+		return strings.Join(txt.Txt, ""), true
+	})
+}
+
+// LookupPTR asks for the names of an address.
+func LookupPTR(ctx context.Context, r Resolver, a netip.Addr) (Set[Name], error) {
+	return lookup(ctx, r, Question{Name: ReverseName(a), Type: TypePTR}, func(rr RR) (Name, bool) {
+		ptr, ok := rr.(*wire.PTR)
+		if !ok {
+			return Name{}, false
+		}
+		return NameOf(ptr.Ptr), true
+	})
+}
+
+// LookupAddrs asks for A and AAAA at once. It gives an error only where that could change
+// the answer: one family found is enough, but "none" needs both families' word.
+func LookupAddrs(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], error) {
+	type half struct {
+		set Set[netip.Addr]
+		err error
+	}
+	six := make(chan half, 1)
+	go func() {
+		set, err := LookupAddrsOf(ctx, r, name, TypeAAAA)
+		six <- half{set, err}
+	}()
+	v4, err4 := LookupAddrsOf(ctx, r, name, TypeA)
+	v6 := <-six
+	switch {
+	case err4 == nil && v6.err == nil:
+		return mergeAddrs(v4, v6.set), nil
+	case err4 == nil && len(v4.Records) > 0:
+		return v4, nil
+	case v6.err == nil && len(v6.set.Records) > 0:
+		return v6.set, nil
+	case err4 == nil && !v4.Exists:
+		return v4, nil // NXDOMAIN holds for every type (RFC 2308 §2.1)
+	case v6.err == nil && !v6.set.Exists:
+		return v6.set, nil
+	case err4 != nil:
+		return v4, err4
+	}
+	return v6.set, v6.err
+}
+
+// LookupAddrsOf asks for the addresses of one family: TypeA or TypeAAAA.
+func LookupAddrsOf(ctx context.Context, r Resolver, name Name, family Type) (Set[netip.Addr], error) {
+	return lookup(ctx, r, Question{Name: name, Type: family}, func(rr RR) (netip.Addr, bool) {
+		var raw []byte
+		switch rr := rr.(type) {
+		case *wire.A:
+			raw = rr.A.To4()
+		case *wire.AAAA:
+			raw = rr.AAAA.To16()
+		}
+		return netip.AddrFromSlice(raw)
+	})
+}
+
+func mergeAddrs(v4, v6 Set[netip.Addr]) Set[netip.Addr] {
+	merged := v4
+	merged.Records = slices.Concat(v6.Records, v4.Records)
+	merged.Exists = v4.Exists || v6.Exists
+	merged.Authentic = v4.Authentic && v6.Authentic
+	switch {
+	case len(v4.Records) == 0:
+		merged.TTL, merged.Canonical, merged.Aliases = v6.TTL, v6.Canonical, v6.Aliases
+	case len(v6.Records) > 0:
+		merged.TTL = min(v4.TTL, v6.TTL)
+	}
+	return merged
+}
+
+// lookup asks one question and reads the records at the end of the alias chain.
+func lookup[T any](ctx context.Context, r Resolver, q Question, read func(RR) (T, bool)) (Set[T], error) {
+	answer, err := r.Resolve(ctx, q)
+	if err != nil {
+		return Set[T]{Canonical: q.Name}, err
+	}
+	if answer.Rcode != NoError && answer.Rcode != NXDomain {
+		return Set[T]{Canonical: q.Name}, &Error{Question: q, Trouble: ServerFailed, Detail: answer.Rcode.String()}
+	}
+	set := Set[T]{Exists: answer.Rcode == NoError, Canonical: q.Name, Authentic: answer.Authentic}
+	set.Canonical, set.Aliases = followAliases(answer.Answer, q)
+	for _, rr := range answer.Answer {
+		h := rr.Header()
+		if Type(h.Rrtype) != q.Type || NameOf(h.Name) != set.Canonical {
+			continue
+		}
+		value, ok := read(rr)
+		if !ok {
+			continue
+		}
+		ttl := time.Duration(h.Ttl) * time.Second
+		if len(set.Records) == 0 || ttl < set.TTL {
+			set.TTL = ttl
+		}
+		set.Records = append(set.Records, value)
+	}
+	if stale := answer.Extended == wire.ExtendedErrorCodeStaleAnswer || answer.Extended == wire.ExtendedErrorCodeStaleNXDOMAINAnswer; stale && len(set.Records) == 0 {
+		// Mail bounces where there is nothing: that has to be true now.
+		return Set[T]{Canonical: q.Name}, &Error{Question: q, Trouble: ServerFailed, Detail: "there was nothing when it was known last, and nothing newer can be had"}
+	}
+	return set, nil
+}
+
+// followAliases walks the CNAMEs of one answer from the question's name to the end. A loop
+// ends where it began to repeat.
+func followAliases(section []RR, q Question) (Name, []Name) {
+	next := map[Name]Name{}
+	for _, rr := range section {
+		if c, ok := rr.(*wire.CNAME); ok && q.Type != TypeCNAME {
+			next[NameOf(c.Hdr.Name)] = NameOf(c.Target)
+		}
+	}
+	name, followed := q.Name, []Name(nil)
+	for range len(next) {
+		target, ok := next[name]
+		if !ok {
+			break
+		}
+		followed = append(followed, name)
+		name = target
+	}
+	return name, followed
+}
