@@ -1,0 +1,96 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// flights lets several askers of one thing share one piece of work. The work belongs to
+// nobody in particular: it goes on as long as one asker waits, and stops when the last
+// one has gone.
+type flights[K comparable, V any] struct {
+	most int // who may wait for one piece of work; 0 for any number
+
+	mu sync.Mutex
+	m  map[K]*flight[V]
+}
+
+// errCrowded is the error of who comes when most wait already.
+var errCrowded = errors.New("too many wait for the same answer")
+
+type flight[V any] struct {
+	waiters int
+	cancel  context.CancelFunc
+	done    chan struct{}
+	value   V
+	err     error
+}
+
+// do gives the result of work, which is started unless it runs already. The work has a
+// context of its own that ends after limit, and do returns ctx's error if ctx ends first.
+// Work must not panic.
+func (g *flights[K, V]) do(ctx context.Context, key K, limit time.Duration, work func(context.Context) (V, error)) (V, error) {
+	if err := ctx.Err(); err != nil {
+		var none V
+		return none, err
+	}
+	f := g.join(ctx, key, limit, work)
+	if f == nil {
+		var none V
+		return none, errCrowded
+	}
+	select {
+	case <-f.done:
+		return f.value, f.err
+	case <-ctx.Done():
+		g.leave(key, f)
+		var none V
+		return none, ctx.Err()
+	}
+}
+
+func (g *flights[K, V]) join(ctx context.Context, key K, limit time.Duration, work func(context.Context) (V, error)) *flight[V] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.m[key]; f != nil {
+		if g.most > 0 && f.waiters >= g.most {
+			return nil
+		}
+		f.waiters++
+		return f
+	}
+	if g.m == nil {
+		g.m = map[K]*flight[V]{}
+	}
+	// The first asker's values are kept, its end is not.
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	f := &flight[V]{waiters: 1, cancel: cancel, done: make(chan struct{})}
+	g.m[key] = f
+	go func() {
+		defer cancel()
+		f.value, f.err = work(own)
+		g.mu.Lock()
+		g.remove(key, f)
+		g.mu.Unlock()
+		close(f.done)
+	}()
+	return f
+}
+
+func (g *flights[K, V]) leave(key K, f *flight[V]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f.waiters--; f.waiters == 0 {
+		g.remove(key, f) // who comes now starts afresh, not with work that is being stopped
+		f.cancel()
+	}
+}
+
+// remove takes f out, unless another flight has taken its place.
+func (g *flights[K, V]) remove(key K, f *flight[V]) {
+	if g.m[key] == f {
+		delete(g.m, key)
+	}
+}
