@@ -1,0 +1,219 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"mxward/internal/dns/resolver"
+	"mxward/internal/dns/server"
+)
+
+// Limits of the listener for metrics: nothing but a scraper asks there.
+const (
+	metricsTimeout  = 10 * time.Second
+	metricsInFlight = 4
+)
+
+// metric is one row of what the daemon counts. The rooms count by themselves; here their
+// numbers get names.
+type metric struct {
+	name   string
+	labels []string
+	help   string
+	kind   prometheus.ValueType
+	read   func(a *App, emit func(value float64, labels ...string))
+}
+
+// metrics are all there are, as docs/metrics.md lists them. None is ever renamed.
+var metrics = []metric{
+	{"mxward_dns_questions_total", []string{"type"}, "Questions put to the resolver, by this program and through its listener, by record type; those that the listener answered from the cache at once are under cached.",
+		prometheus.CounterValue, stats(func(s resolver.Stats, emit func(float64, ...string)) {
+			sum := uint64(0)
+			for typ, n := range s.Types {
+				sum += n
+				name := typ.String()
+				if typ == 0 {
+					name = "other"
+				}
+				emit(float64(n), name)
+			}
+			emit(float64(s.Questions-min(sum, s.Questions)), "cached")
+		})},
+	{"mxward_dns_results_total", []string{"result"}, "What became of the resolver's questions: the response code, or why there was no answer.",
+		prometheus.CounterValue, stats(func(s resolver.Stats, emit func(float64, ...string)) {
+			for rcode, n := range s.Answers {
+				emit(float64(n), rcode.String())
+			}
+			for trouble, n := range s.Troubles {
+				emit(float64(n), trouble.ID())
+			}
+		})},
+	{"mxward_dns_cache_hits_total", nil, "Names that the resolver found in its cache.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Hits })},
+	{"mxward_dns_stale_answers_total", nil, "Questions answered with data that had expired, because no server could be reached.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Stale })},
+	{"mxward_dns_renewals_total", nil, "Popular names that were asked for again before they expired.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Renewals })},
+	{"mxward_dns_rebinds_total", nil, "Answers of the world that led into a private network, and were taken out.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Rebinds })},
+	{"mxward_dns_upstream_packets_total", nil, "Questions sent to name servers, over UDP or TCP.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Packets })},
+	{"mxward_dns_upstream_tcp_total", nil, "Questions to name servers that went on over TCP.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.TCP })},
+	{"mxward_dns_upstream_replies_total", nil, "Replies that came from name servers.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Replies })},
+	{"mxward_dns_upstream_reply_seconds_total", nil, "Time that the replies of name servers took, all together; divided by the replies it is the mean round-trip time.",
+		prometheus.CounterValue, stats(func(s resolver.Stats, emit func(float64, ...string)) { emit(s.RTT.Seconds()) })},
+	{"mxward_dns_upstream_strays_total", nil, "Datagrams that were no reply to what was asked, and were dropped.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Strays })},
+	{"mxward_dns_upstream_near_misses_total", nil, "Dropped datagrams that somebody who forges answers might have sent.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.NearMisses })},
+	{"mxward_dns_bogus_total", []string{"reason"}, "Questions whose answers DNSSEC proved wrong, by extended DNS error (RFC 8914): 7 is an expired signature.",
+		prometheus.CounterValue, stats(func(s resolver.Stats, emit func(float64, ...string)) {
+			for code, n := range s.Bogus {
+				emit(float64(n), strconv.Itoa(int(code)))
+			}
+		})},
+	{"mxward_dns_limits_total", []string{"limit"}, "Times that a bound on the resolver's work was reached.",
+		prometheus.CounterValue, stats(func(s resolver.Stats, emit func(float64, ...string)) {
+			for limit, n := range s.Limits {
+				emit(float64(n), limit)
+			}
+		})},
+	{"mxward_dns_resolver_panics_total", nil, "Faults of the resolver that were caught.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Panics })},
+
+	{"mxward_dns_server_queries_total", []string{"listener"}, "Packets with questions that came to a DNS listener.",
+		prometheus.CounterValue, counts(func(name string, c server.Counts, emit func(float64, ...string)) { emit(float64(c.Queries), name) })},
+	{"mxward_dns_server_troubles_total", []string{"listener", "trouble"}, "Packets and connections at a DNS listener that got no plain answer.",
+		prometheus.CounterValue, counts(func(name string, c server.Counts, emit func(float64, ...string)) {
+			emit(float64(c.Ignored), name, "ignored")
+			emit(float64(c.Malformed), name, "malformed")
+			emit(float64(c.Failed), name, "failed")
+			emit(float64(c.Truncated), name, "truncated")
+			emit(float64(c.Limited), name, "limited")
+			emit(float64(c.Dropped), name, "dropped")
+			emit(float64(c.RefusedConns), name, "refused_connection")
+			emit(float64(c.Panics), name, "panic")
+		})},
+
+	{"mxward_smtp_sessions_total", []string{"host"}, "SMTP sessions that began.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) {
+			for _, s := range a.smtpServers {
+				emit(float64(s.Stats().Sessions), s.Hostname)
+			}
+		}},
+	{"mxward_smtp_sessions_open", []string{"host"}, "SMTP sessions that are open now.", prometheus.GaugeValue,
+		func(a *App, emit func(float64, ...string)) {
+			for _, s := range a.smtpServers {
+				emit(float64(s.Stats().Open), s.Hostname)
+			}
+		}},
+	{"mxward_smtp_refused_total", []string{"host"}, "SMTP connections refused because there were too many, of one client or in all.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) {
+			for _, s := range a.smtpServers {
+				emit(float64(s.Stats().Refused), s.Hostname)
+			}
+		}},
+	{"mxward_smtp_panics_total", []string{"host"}, "Faults of SMTP sessions that were caught.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) {
+			for _, s := range a.smtpServers {
+				emit(float64(s.Stats().Panics), s.Hostname)
+			}
+		}},
+	{"mxward_edge_contacts_dropped_total", nil, "Contacts that were not recorded, because of overload or of a failing store.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) { emit(float64(a.gate.Dropped())) }},
+}
+
+func stats(read func(s resolver.Stats, emit func(float64, ...string))) func(*App, func(float64, ...string)) {
+	return func(a *App, emit func(float64, ...string)) { read(a.iterative.Stats(), emit) }
+}
+
+func one(read func(resolver.Stats) uint64) func(*App, func(float64, ...string)) {
+	return stats(func(s resolver.Stats, emit func(float64, ...string)) { emit(float64(read(s))) })
+}
+
+func counts(read func(name string, c server.Counts, emit func(float64, ...string))) func(*App, func(float64, ...string)) {
+	return func(a *App, emit func(float64, ...string)) {
+		for name, s := range a.dnsServers {
+			read(name, s.Counts(), emit)
+		}
+	}
+}
+
+// collector reads the numbers when somebody asks for them.
+type collector struct{ *App }
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(to chan<- *prometheus.Desc) {
+	for _, m := range metrics {
+		to <- m.desc()
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	for _, m := range metrics {
+		desc := m.desc()
+		m.read(c.App, func(value float64, labels ...string) {
+			to <- prometheus.MustNewConstMetric(desc, m.kind, value, labels...)
+		})
+	}
+}
+
+func (m metric) desc() *prometheus.Desc { return prometheus.NewDesc(m.name, m.help, m.labels, nil) }
+
+// metricsHandler serves /metrics and nothing else.
+func (a *App) metricsHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		MaxRequestsInFlight: metricsInFlight,
+		Timeout:             metricsTimeout,
+	}))
+	return mux
+}
+
+// listenMetrics comes last, when all that it reads is there.
+func (a *App) listenMetrics(context.Context) error {
+	at := a.plan.Metrics.Listen
+	if !at.IsValid() {
+		return nil
+	}
+	ln, err := net.Listen(family("tcp", at), at.String())
+	if err != nil {
+		return fmt.Errorf("listen for metrics: %w", err)
+	}
+	a.cleanups = append(a.cleanups, func() { ln.Close() })
+	s := &http.Server{
+		Handler:           a.metricsHandler(),
+		ReadHeaderTimeout: metricsTimeout,
+		ReadTimeout:       metricsTimeout,
+		WriteTimeout:      2 * metricsTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	a.services = append(a.services, service{
+		name: "metrics " + at.String(),
+		run: func() error {
+			if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		},
+		stop: s.Shutdown,
+	})
+	return nil
+}
