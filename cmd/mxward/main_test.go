@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"mxward/internal/dns"
+	"mxward/internal/dns/dnstest"
+	"mxward/internal/dns/server"
+)
+
+// TestMain makes this test binary the program itself when a script calls mxward.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mxward": main})
+}
+
+// TestScripts runs the program as a user would, from a shell (testdata/script/*.txtar).
+// $DNS is a recursive name server that knows the zones below; $DARK one that never answers;
+// $WORLD one that is fit for mail, and $PUBLIC one that block lists refuse.
+func TestScripts(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatalf("no scripts were found: %v", err)
+	}
+	known := serveDNS(t, &dns.Mux{Zones: map[dns.Name]dns.Resolver{
+		dns.MustName("example.com"): dnstest.Zone(t, "example.com", `
+@       300 SOA ns hostmaster 1 3600 900 604800 300
+@       300 NS  ns
+ns      300 A   192.0.2.53
+@       300 MX  20 mx2
+@       300 MX  10 mx1
+mx1     300 A   192.0.2.1
+mx1     300 AAAA 2001:db8::1
+mx2     300 A   192.0.2.2
+null    300 MX  0 .
+plain   300 A   192.0.2.9
+local   300 MX  10 here
+here    300 A   127.0.0.1
+alias   300 MX  10 other
+other   300 CNAME mx1
+`),
+	}, Default: dns.ResolverFunc(func(context.Context, dns.Question) (dns.Answer, error) {
+		return dns.Answer{Rcode: dns.NXDomain}, nil
+	})})
+	dark, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dark.Close()
+	world, public := serveWorld(t, false), serveWorld(t, true)
+	worldHost, worldPort, err := net.SplitHostPort(world)
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Files: scripts,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("DNS", known)
+			env.Setenv("DARK", dark.LocalAddr().String())
+			env.Setenv("WORLD", world)
+			env.Setenv("WORLDHOST", worldHost)
+			env.Setenv("WORLDPORT", worldPort)
+			env.Setenv("PUBLIC", public)
+			env.Setenv("NO_COLOR", "1")
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":   exits,
+			"waitfor": waitFor,
+			"smtpport": func(ts *testscript.TestScript, _ bool, args []string) {
+				ln, err := net.Listen("tcp", "127.0.0.1:0")
+				ts.Check(err)
+				ts.Setenv(args[0], ln.Addr().String())
+				ln.Close()
+			},
+			"subst": subst,
+			"send":  send,
+		},
+	})
+}
+
+// exits runs a program and wants an exit code: exits 3 mxward route …
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		code = ended.ExitCode()
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s (%v)", code, args[0], err)
+	}
+}
+
+// serveDNS runs a name server for the time of a test.
+func serveDNS(t *testing.T, r dns.Resolver) string {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server.Server{Resolver: r, Recursion: true}
+	go s.ServeUDP(pc)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		s.Shutdown(ctx)
+	})
+	return pc.LocalAddr().String()
+}
+
+// waitFor waits until a file below the work folder, which may be a glob, exists and holds
+// a text: waitfor FILE [TEXT].
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	text := ""
+	if len(args) > 1 {
+		text = args[1]
+	}
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		files, err := filepath.Glob(ts.MkAbs(args[0]))
+		ts.Check(err)
+		for _, f := range files {
+			if got, err := os.ReadFile(f); err == nil && strings.Contains(string(got), text) {
+				return
+			}
+		}
+	}
+	ts.Fatalf("waitfor: %s did not come to hold %q", args[0], text)
+}
+
+// subst replaces $NAME in a file by the script's variables.
+func subst(ts *testscript.TestScript, neg bool, args []string) {
+	text := ts.ReadFile(args[0])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(os.Expand(text, ts.Getenv)), 0o644))
+}
+
+// send hands a message in: send ADDR FROM TO SUBJECT. It fails unless the answer is 250,
+// and with ! unless it is not.
+func send(ts *testscript.TestScript, neg bool, args []string) {
+	err := handIn(args[0], args[1], args[2], args[3])
+	if (err != nil) != neg {
+		ts.Fatalf("send: %v", err)
+	}
+}
