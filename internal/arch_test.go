@@ -1,0 +1,107 @@
+// Package internal holds no code: its test is the map of the house.
+package internal
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rooms says which packages of this module a package may import, and in one line what it
+// is for. A trailing /... stands for everything below. The map is the document: whoever
+// needs another arrow changes it here, and says why in the commit.
+var rooms = map[string][]string{
+	// 0: the words of the DNS
+	"internal/dns": {},
+	// 1: the words of mail; the parts of the DNS
+	"internal/mail":         {"internal/dns"},
+	"internal/dns/dnstest":  {"internal/dns", "internal/dns/zone", "internal/dns/server", "internal/dns/dnssec"}, // tests and lab
+	"internal/dns/server":   {"internal/dns"},
+	"internal/dns/zone":     {"internal/dns"},
+	"internal/dns/dnssec":   {"internal/dns"},
+	"internal/dns/resolver": {"internal/dns", "internal/dns/dnssec"},
+	"internal/dns/health":   {"internal/dns"}, // is a host's DNS fit for mail
+	// 2: one room, one matter
+	"internal/smtp":          {"internal/mail", "internal/dns"},
+	"internal/smtp/smtptest": {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
+	"internal/queue":         {"internal/mail", "internal/dns"},
+	"internal/reputation":    {"internal/mail", "internal/dns"},
+	"internal/site":          {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
+	// 3: rooms that join two
+	"internal/deliver":         {"internal/dns", "internal/mail", "internal/smtp"},
+	"internal/edge":            {"internal/dns", "internal/mail", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
+	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/reputation"},
+	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/reputation", "internal/store"}, // tests
+	// 4: the wiring
+	"internal/app": {"internal/dns/...", "internal/mail", "internal/smtp", "internal/queue", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
+	// 5: the small internet. It is above the wiring, so that its gate is the whole real
+	// daemon and not a second assembly of the same parts.
+	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
+	// 6: the commands
+	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp"},
+	// test-only packages
+	"internal":      {},
+	"test/e2e":      {"internal/..."},
+	"test/load":     {"internal/..."},
+	"test/dnsdiff":  {"internal/..."},
+	"test/internet": {"internal/..."},
+	"test/report":   {},
+}
+
+// wireOnlyBelow: the DNS library's types stay where DNS is made and read.
+const (
+	wireLibrary   = "github.com/miekg/dns"
+	wireOnlyBelow = "mxward/internal/dns"
+)
+
+func TestArrows(t *testing.T) {
+	packages := goList(t)
+	if len(packages) == 0 {
+		t.Fatal("go list found no package")
+	}
+	for path, imports := range packages {
+		room := strings.TrimPrefix(path, "mxward/")
+		allowed, ok := rooms[room]
+		if !ok {
+			t.Errorf("%s is not on the map in arch_test.go", room)
+			continue
+		}
+		for _, imp := range imports {
+			if imp == wireLibrary && !strings.HasPrefix(path, wireOnlyBelow) {
+				t.Errorf("%s imports %s; only packages below internal/dns may", room, wireLibrary)
+			}
+			to, ours := strings.CutPrefix(imp, "mxward/")
+			if ours && !permitted(allowed, to) {
+				t.Errorf("%s imports %s: there is no such arrow", room, to)
+			}
+		}
+	}
+	for room := range rooms {
+		if _, ok := packages["mxward/"+room]; !ok {
+			t.Errorf("the map names %s, which does not exist", room)
+		}
+	}
+}
+
+func permitted(allowed []string, to string) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		tree, whole := strings.CutSuffix(a, "/...")
+		return a == to || whole && (to == tree || strings.HasPrefix(to, tree+"/"))
+	})
+}
+
+// goList gives every package of the module with what its code, not its tests, imports.
+func goList(t *testing.T) map[string][]string {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "mxward/...").CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, out)
+	}
+	packages := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		packages[fields[0]] = fields[1:]
+	}
+	return packages
+}
