@@ -191,14 +191,15 @@ func TestRenew(t *testing.T) {
 		wire     bool
 		broken   bool
 		want     uint64
+		most     uint64 // the server of an alias brings the target along, which may come first
 	}{
-		{"popular", "www.example.com A", 5, false, false, 1},
-		{"popular, asked for as bytes", "www.example.com A", 5, true, false, 1},
-		{"a popular alias: each link", "alias.example.com A", 8, false, false, 2},
-		{"a popular alias, as bytes: the links are looked at by the long way", "alias.example.com A", 8, true, false, 2},
-		{"a name that does not exist", "no.example.com A", 8, false, false, 1},
-		{"asked for once", "www.example.com A", 0, false, false, 0},
-		{"the servers are gone", "www.example.com A", 5, false, true, 1},
+		{"popular", "www.example.com A", 5, false, false, 1, 1},
+		{"popular, asked for as bytes", "www.example.com A", 5, true, false, 1, 1},
+		{"a popular alias: each link", "alias.example.com A", 8, false, false, 1, 2},
+		{"a popular alias, as bytes: the links are looked at by the long way", "alias.example.com A", 8, true, false, 1, 2},
+		{"a name that does not exist", "no.example.com A", 8, false, false, 1, 1},
+		{"asked for once", "www.example.com A", 0, false, false, 0, 0},
+		{"the servers are gone", "www.example.com A", 5, false, true, 1, 1},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -225,8 +226,8 @@ func TestRenew(t *testing.T) {
 				w.Forget()
 				hit()
 				synctest.Wait()
-				if n := w.Resolver.Stats().Renewals; n != tt.want {
-					t.Errorf("%d renewals, want %d", n, tt.want)
+				if n := w.Resolver.Stats().Renewals; n < tt.want || n > tt.most {
+					t.Errorf("%d renewals, want %d to %d", n, tt.want, tt.most)
 				}
 				time.Sleep(15 * time.Second)
 				hit() // the old data still serves, or the new
