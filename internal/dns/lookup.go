@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,15 +52,40 @@ func LookupMX(ctx context.Context, r Resolver, name Name) (Set[MX], error) {
 }
 
 // LookupTXT asks for TXT records; the strings of one record are joined without a
-// separator (RFC 7208 §3.3 and its kin).
+// separator (RFC 7208 §3.3 and its kin). They are the octets that stand in the record,
+// which may be any.
 func LookupTXT(ctx context.Context, r Resolver, name Name) (Set[string], error) {
 	return lookup(ctx, r, Question{Name: name, Type: TypeTXT}, func(rr RR) (string, bool) {
 		txt, ok := rr.(*wire.TXT)
 		if !ok {
 			return "", false
 		}
-		return strings.Join(txt.Txt, ""), true
+		return octets(strings.Join(txt.Txt, "")), true
 	})
+}
+
+// octets undoes the escapes that the wire library leaves in texts: \" and \DDD (RFC 1035 §5.1).
+func octets(s string) string {
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' || i+1 == len(s) {
+			b = append(b, s[i])
+			continue
+		}
+		if i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 10, 8); err == nil {
+				b = append(b, byte(n))
+				i += 3
+				continue
+			}
+		}
+		i++
+		b = append(b, s[i])
+	}
+	return string(b)
 }
 
 // LookupPTR asks for the names of an address.

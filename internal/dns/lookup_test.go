@@ -26,6 +26,7 @@ $TTL 300
 null     MX  0 .
 txt      TXT "v=spf1 " "-all"
 txt      TXT "other"
+octets   TXT "\"a\\b\226\130\172\" \0"
 a        A   192.0.2.1
 both     60 A 192.0.2.2
 both     30 AAAA 2001:db8::2
@@ -62,6 +63,11 @@ func TestLookupMX(t *testing.T) {
 func TestLookupTXT(t *testing.T) {
 	set, err := dns.LookupTXT(t.Context(), dnstest.Zone(t, "example.com", lookupZone), dns.MustName("txt.example.com"))
 	if err != nil || !slices.Equal(set.Records, []string{"v=spf1 -all", "other"}) {
+		t.Errorf("%q, %v", set.Records, err)
+	}
+	// The octets of the record, not the escapes of a master file.
+	set, err = dns.LookupTXT(t.Context(), dnstest.Zone(t, "example.com", lookupZone), dns.MustName("octets.example.com"))
+	if err != nil || !slices.Equal(set.Records, []string{`"a\b€" 0`}) {
 		t.Errorf("%q, %v", set.Records, err)
 	}
 }
