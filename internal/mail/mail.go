@@ -1,9 +1,10 @@
 // Package mail is the vocabulary of SMTP mail (RFC 5321, RFC 3461 for DSN parameters,
 // RFC 3463 and RFC 5248 for enhanced status codes, RFC 6531 for internationalised
-// addresses): addresses and paths, envelopes, replies, and the outcome for a recipient.
+// addresses, RFC 5322 for headers): addresses and paths, envelopes, replies, the outcome
+// for a recipient, and the fields of a header as they were received.
 //
-// It reads and prints, and does nothing else: no network, no policy. Message headers and
-// MIME are not here.
+// It reads and prints, and does nothing else: no network, no policy. What stands in a
+// field, and MIME, are not here.
 package mail
 
 import (
