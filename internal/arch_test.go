@@ -27,6 +27,7 @@ var rooms = map[string][]string{
 	"internal/smtp/smtptest": {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
 	"internal/queue":         {"internal/mail", "internal/dns"},
 	"internal/reputation":    {"internal/mail", "internal/dns"},
+	"internal/mailauth/spf":  {"internal/dns", "internal/mail"},
 	"internal/site":          {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
 	// 3: rooms that join two
 	"internal/deliver":         {"internal/dns", "internal/mail", "internal/smtp"},
@@ -39,7 +40,7 @@ var rooms = map[string][]string{
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
 	// 6: the commands
-	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp"},
+	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/spf"},
 	// test-only packages
 	"internal":      {},
 	"test/e2e":      {"internal/..."},
