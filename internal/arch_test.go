@@ -27,6 +27,7 @@ var rooms = map[string][]string{
 	"internal/smtp/smtptest": {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
 	"internal/queue":         {"internal/mail", "internal/dns"},
 	"internal/reputation":    {"internal/mail", "internal/dns"},
+	"internal/mailauth/dkim": {"internal/dns", "internal/mail"},
 	"internal/mailauth/spf":  {"internal/dns", "internal/mail"},
 	"internal/site":          {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
 	// 3: rooms that join two

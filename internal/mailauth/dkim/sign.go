@@ -1,0 +1,312 @@
+package dkim
+
+import (
+	"bufio"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mxward/internal/dns"
+	"mxward/internal/mail"
+)
+
+// SignatureField is the name of the field that holds a signature.
+const SignatureField = "DKIM-Signature"
+
+// Signer is one signature to be made. The zero values of all but Domain, Selector and Key
+// are good ones.
+type Signer struct {
+	Domain   dns.Name
+	Selector string
+	Key      crypto.Signer // *rsa.PrivateKey of 1024 bits or more, or ed25519.PrivateKey
+	Identity string        // i=, an address of Domain or of a name below it; "" leaves it out
+
+	Header, Body Canonicalization // Relaxed where empty
+
+	// Fields are the names to sign, each as often as the message has it; nil is
+	// SignedFields. Oversigned ones are signed once more than that, so that no field of the
+	// name can be added (RFC 6376 §8.15); nil is OversignedFields.
+	Fields, Oversigned []string
+
+	Expires time.Duration // how long the signature holds; 0 for ever
+}
+
+// SignedFields are the fields whose change would change what the message says
+// (RFC 6376 §5.4.1).
+func SignedFields() []string {
+	return []string{
+		"From", "Sender", "Reply-To", "Subject", "Date", "Message-ID", "To", "Cc",
+		"MIME-Version", "Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-ID", "Content-Description",
+		"In-Reply-To", "References",
+		"Resent-Date", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc", "Resent-Message-ID",
+		"List-Id", "List-Help", "List-Unsubscribe", "List-Unsubscribe-Post", "List-Subscribe", "List-Post", "List-Owner", "List-Archive",
+	}
+}
+
+// OversignedFields are those of which a second one would show the reader something else.
+func OversignedFields() []string {
+	return []string{"From", "Reply-To", "Subject", "Date", "To", "Cc", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
+}
+
+// ErrSign is the class of the errors of Sign that lie with the message or the Signer, not
+// with the reader.
+var ErrSign = errors.New("cannot sign with DKIM")
+
+// Sign reads a message and gives the DKIM-Signature fields to put before it, in the order of
+// the signers, each ended with CRLF. The body is read once for all of them.
+//
+// The message is what will be sent: where its lines end with LF alone, they count as the
+// CRLF that they are on the wire.
+func Sign(r io.Reader, signers ...Signer) (string, error) {
+	for i := range signers {
+		if err := signers[i].check(); err != nil {
+			return "", err
+		}
+	}
+	buffered := bufio.NewReader(r)
+	h, err := mail.ReadHeader(buffered)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrSign, err)
+	}
+	// Who signs two authors vouches for the one that the reader does not see (RFC 6376 §8.15).
+	if n := len(h.All("From")); n != 1 {
+		return "", fmt.Errorf("%w: the message has %d From fields, expected one", ErrSign, n)
+	}
+	bodies := bodyHashes{}
+	for i := range signers {
+		bodies.add(signers[i].Body)
+	}
+	if _, err := io.Copy(&bodies, buffered); err != nil {
+		return "", fmt.Errorf("read the message to sign: %w", err)
+	}
+	var fields strings.Builder
+	for i := range signers {
+		field, err := signers[i].sign(newPicker(h), bodies.sum(signers[i].Body))
+		if err != nil {
+			return "", err
+		}
+		fields.WriteString(field)
+	}
+	return fields.String(), nil
+}
+
+// check refuses what would be a bad signature and fills in what was left empty.
+func (s *Signer) check() error {
+	if _, err := KeyName(s.Selector, s.Domain); err != nil || s.Domain.IsZero() {
+		return fmt.Errorf("%w: selector %q and domain %q make no name", ErrSign, s.Selector, s.Domain)
+	}
+	if s.Key == nil {
+		return fmt.Errorf("%w: no private key for %s", ErrSign, s.Domain)
+	}
+	if _, err := KeyOf(s.Key); err != nil {
+		return fmt.Errorf("%w: %w", ErrSign, err)
+	}
+	if public, ok := s.Key.Public().(*rsa.PublicKey); ok && public.N.BitLen() < MinRSABits {
+		return fmt.Errorf("%w: the key has %d bits, less than %d (RFC 8301 §3.2)", ErrSign, public.N.BitLen(), MinRSABits)
+	}
+	if s.Identity != "" && (strings.ContainsAny(s.Identity, space+";") || !identityIn(s.Identity, s.Domain, false)) {
+		return fmt.Errorf("%w: the identity %q is not of %s", ErrSign, s.Identity, s.Domain)
+	}
+	if s.Header == "" {
+		s.Header = Relaxed
+	}
+	if s.Body == "" {
+		s.Body = Relaxed
+	}
+	if !s.Header.known() || !s.Body.known() {
+		return fmt.Errorf("%w: unknown canonicalization %s/%s", ErrSign, s.Header, s.Body)
+	}
+	if s.Fields == nil {
+		s.Fields = SignedFields()
+	}
+	if s.Oversigned == nil {
+		s.Oversigned = OversignedFields()
+	}
+	isFrom := func(name string) bool { return strings.EqualFold(name, "From") }
+	if !slices.ContainsFunc(s.Fields, isFrom) {
+		return fmt.Errorf("%w: From has to be among the fields (RFC 6376 §5.4)", ErrSign)
+	}
+	return nil
+}
+
+// names gives the value of h=.
+func (s *Signer) names(p *picker) []string {
+	var names []string
+	add := func(name string) {
+		for range p.count(name) {
+			names = append(names, name)
+		}
+	}
+	for _, name := range s.Fields {
+		add(name)
+	}
+	for _, name := range s.Oversigned {
+		if !slices.ContainsFunc(s.Fields, func(f string) bool { return strings.EqualFold(f, name) }) {
+			add(name)
+		}
+	}
+	return append(names, s.Oversigned...)
+}
+
+func (s *Signer) sign(p *picker, bodyHash []byte) (string, error) {
+	names := s.names(p)
+	field := s.field(names, bodyHash)
+	digest := headerHash(p, names, s.Header, field)
+	options := crypto.SignerOpts(crypto.SHA256)
+	if _, ok := s.Key.Public().(ed25519.PublicKey); ok {
+		options = crypto.Hash(0) // the hash is what gets signed: RFC 8463 §3
+	}
+	signature, err := s.Key.Sign(rand.Reader, digest, options)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrSign, err)
+	}
+	field = strings.TrimSuffix(field, "\r\n")
+	const width = 72
+	for part := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString(signature)), width) {
+		field += "\r\n " + string(part)
+	}
+	return field + "\r\n", nil
+}
+
+// field gives the whole field but the value of b=, which is the last tag.
+func (s *Signer) field(names []string, bodyHash []byte) string {
+	algorithm := algorithmRSA
+	if _, ok := s.Key.Public().(ed25519.PublicKey); ok {
+		algorithm = algorithmEd25519
+	}
+	now := time.Now()
+	f := folder{line: SignatureField + ":"}
+	f.add("v=1;")
+	f.add("a=" + algorithm + ";")
+	f.add("c=" + string(s.Header) + "/" + string(s.Body) + ";")
+	f.add("d=" + s.Domain.String() + ";")
+	f.add("s=" + s.Selector + ";")
+	if s.Identity != "" {
+		f.add("i=" + s.Identity + ";")
+	}
+	f.add("t=" + strconv.FormatInt(now.Unix(), 10) + ";")
+	if s.Expires > 0 {
+		f.add("x=" + strconv.FormatInt(now.Add(s.Expires).Unix(), 10) + ";")
+	}
+	for i, name := range names {
+		switch {
+		case i == 0:
+			name = "h=" + name
+		default:
+			name = ":" + name
+		}
+		if i == len(names)-1 {
+			name += ";"
+		}
+		if i == 0 {
+			f.add(name)
+		} else {
+			f.join(name)
+		}
+	}
+	f.add("bh=" + base64.StdEncoding.EncodeToString(bodyHash) + ";")
+	f.add("b=")
+	return f.done + f.line + "\r\n"
+}
+
+// folder writes words on lines of at most 78 characters where it can (RFC 5322 §2.1.1).
+type folder struct{ done, line string }
+
+func (f *folder) add(word string) { f.put(" ", word) }
+
+// join adds a word without a space between, where the line has room.
+func (f *folder) join(word string) { f.put("", word) }
+
+func (f *folder) put(gap, word string) {
+	const width = 78
+	if len(f.line)+len(gap)+len(word) > width {
+		f.done += f.line + "\r\n"
+		f.line, gap = "", " "
+	}
+	f.line += gap + word
+}
+
+// bodyHashes hashes a body in each canonicalization that was asked for, at once.
+type bodyHashes map[Canonicalization]*bodyHash
+
+type bodyHash struct {
+	hash   hash.Hash
+	writer io.WriteCloser
+}
+
+func (b bodyHashes) add(c Canonicalization) {
+	if b[c] == nil {
+		h := sha256.New()
+		b[c] = &bodyHash{h, c.Body(h)}
+	}
+}
+
+func (b bodyHashes) Write(p []byte) (int, error) {
+	for _, h := range b {
+		if _, err := h.writer.Write(p); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// sum ends the body and gives its hash; it may be called again.
+func (b bodyHashes) sum(c Canonicalization) []byte {
+	h := b[c]
+	if h.writer != nil {
+		_ = h.writer.Close() // a hash takes everything
+		h.writer = nil
+	}
+	return h.hash.Sum(nil)
+}
+
+// picker gives the fields of a header by name, from the bottom to the top
+// (RFC 6376 §5.4.2).
+type picker struct {
+	header mail.Header
+	byName map[string][]int // lower case → places, from the top
+}
+
+func newPicker(h mail.Header) *picker {
+	p := &picker{h, map[string][]int{}}
+	for i, f := range h {
+		name := strings.ToLower(f.Name)
+		p.byName[name] = append(p.byName[name], i)
+	}
+	return p
+}
+
+func (p *picker) count(name string) int { return len(p.byName[strings.ToLower(name)]) }
+
+// headerHash hashes the fields that names lists, and at the end the signature's own field
+// without the value of b= (RFC 6376 §3.7). Names that the header lacks count for nothing.
+func headerHash(p *picker, names []string, c Canonicalization, own string) []byte {
+	h := sha256.New()
+	picked := map[string]int{}
+	var line []byte
+	for _, name := range names {
+		name = strings.ToLower(name)
+		places := p.byName[name]
+		next := len(places) - 1 - picked[name]
+		if next < 0 {
+			continue
+		}
+		picked[name]++
+		line = c.AppendField(line[:0], p.header[places[next]].Raw)
+		h.Write(line)
+	}
+	line = c.AppendField(line[:0], WithoutSignature(own))
+	h.Write(line[:len(line)-len("\r\n")])
+	return h.Sum(nil)
+}
