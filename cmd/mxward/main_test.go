@@ -48,6 +48,18 @@ local   300 MX  10 here
 here    300 A   127.0.0.1
 alias   300 MX  10 other
 other   300 CNAME mx1
+@       300 TXT "v=spf1 mx include:spf.example.com exists:%{i}.list.example.com -all exp=why.example.com"
+spf     300 TXT "v=spf1 ip4:198.51.100.0/24 a:gone.example.com ?all"
+why     300 TXT "%{i} is none of ours"
+typo    300 TXT "v=spf1 ipv4:198.51.100.1 -all"
+loops   300 TXT "v=spf1 include:loops.example.com -all"
+two     300 TXT "v=spf1 -all"
+two     300 TXT "v=spf1 mx -all"
+soft    300 TXT "v=spf1 ~all"
+deep    300 TXT "v=spf1 include:six.example.com include:five.example.com -all"
+six     300 TXT "v=spf1 a a:mx1.example.com a:mx2.example.com mx:example.com a:plain.example.com a:other.example.com ~all"
+five    300 TXT "v=spf1 a:mx1.example.com a:mx2.example.com a:plain.example.com a:here.example.com ~all"
+six     300 A   192.0.2.66
 `),
 	}, Default: dns.ResolverFunc(func(context.Context, dns.Question) (dns.Answer, error) {
 		return dns.Answer{Rcode: dns.NXDomain}, nil

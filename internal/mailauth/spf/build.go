@@ -74,8 +74,8 @@ func Build(s Senders) (Record, error) {
 		return Record{}, fmt.Errorf("everybody else cannot be %q: expected fail, softfail or neutral", rest)
 	}
 	r.add(Term{Qualifier: rest, Name: nameAll})
-	if n := r.lookups(); n > maxLookups {
-		return Record{}, fmt.Errorf("that takes %d look-ups, and %d are allowed (RFC 7208 §4.6.4): name networks instead of hosts", n, maxLookups)
+	if n := r.lookups(); n > MaxLookups {
+		return Record{}, fmt.Errorf("that takes %d look-ups, and %d are allowed (RFC 7208 §4.6.4): name networks instead of hosts", n, MaxLookups)
 	}
 	return Parse(r.String())
 }

@@ -134,7 +134,7 @@ func fetch(ctx context.Context, r dns.Resolver, name dns.Name) (string, Record, 
 	}
 	switch {
 	case !set.Exists:
-		return "", Record{}, fmt.Errorf("%w: %s does not exist", ErrNotSPF, name)
+		return "", Record{}, fmt.Errorf("%w: %s: %w", ErrNotSPF, name, errNoName)
 	case len(found) == 0:
 		return "", Record{}, fmt.Errorf("%w: none of the %d texts at %s is one", ErrNotSPF, len(set.Records), name)
 	case len(found) > 1:
@@ -193,8 +193,8 @@ func (c *check) redirect(t *Trace, term Term) {
 
 // spend counts a term that asks the DNS (RFC 7208 §4.6.4).
 func (c *check) spend(t *Trace, step *Step) error {
-	if c.lookups == maxLookups {
-		return fmt.Errorf("%w: %s: %s would be look-up %d, and %d are allowed (RFC 7208 §4.6.4)", ErrPermanent, t.Domain, step.Term, maxLookups+1, maxLookups)
+	if c.lookups == MaxLookups {
+		return fmt.Errorf("%w: %s: %s would be look-up %d, and %d are allowed (RFC 7208 §4.6.4)", ErrPermanent, t.Domain, step.Term, MaxLookups+1, MaxLookups)
 	}
 	c.lookups++
 	step.Lookups = 1
@@ -209,8 +209,8 @@ func (c *check) void(t *Trace, step *Step) error {
 	}
 	c.voids++
 	step.Voids = 1
-	if c.voids > maxVoids {
-		return fmt.Errorf("%w: %s: %s is the %dth look-up that finds nothing, and %d are allowed (RFC 7208 §4.6.4)", ErrPermanent, t.Domain, step.Term, c.voids, maxVoids)
+	if c.voids > MaxVoids {
+		return fmt.Errorf("%w: %s: %s is the %dth look-up that finds nothing, and %d are allowed (RFC 7208 §4.6.4)", ErrPermanent, t.Domain, step.Term, c.voids, MaxVoids)
 	}
 	return nil
 }

@@ -43,10 +43,13 @@ var (
 	ErrPermanent = errors.New("the SPF policy is wrong")
 )
 
-// The limits of an evaluation.
+// The limits of an evaluation that a policy has to keep.
 const (
-	maxLookups   = 10               // RFC 7208 §4.6.4: terms that ask the DNS
-	maxVoids     = 2                // RFC 7208 §4.6.4: of these, those that find nothing
+	MaxLookups = 10 // RFC 7208 §4.6.4: terms that ask the DNS
+	MaxVoids   = 2  // RFC 7208 §4.6.4: of these, those that find nothing
+)
+
+const (
 	maxMXHosts   = 10               // RFC 7208 §4.6.4: more is an error
 	maxPTRNames  = 10               // RFC 7208 §4.6.4: more are not looked at
 	maxTime      = 20 * time.Second // RFC 7208 §4.6.4: at least 20 s

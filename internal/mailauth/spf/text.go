@@ -18,7 +18,7 @@ func (v Verdict) String() string {
 	case v.Result == Neutral:
 		b.WriteString(", as no mechanism matched")
 	}
-	fmt.Fprintf(&b, "; %d of %d look-ups, %d of %d void\n", v.Lookups, maxLookups, v.Voids, maxVoids)
+	fmt.Fprintf(&b, "; %d of %d look-ups, %d of %d void\n", v.Lookups, MaxLookups, v.Voids, MaxVoids)
 	if v.Explanation != "" {
 		fmt.Fprintf(&b, "they explain: %s\n", v.Explanation)
 	}

@@ -1,0 +1,384 @@
+package spf
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Severity is how bad a finding is.
+type Severity string
+
+// The severities, the worst first.
+const (
+	SeverityError   Severity = "error"   // receivers treat the policy as broken
+	SeverityWarning Severity = "warning" // it does not do what it should
+	SeverityNotice  Severity = "notice"  // worth knowing
+	SeverityInfo    Severity = "info"
+)
+
+// Finding is one thing to know about a record. IDs are stable.
+type Finding struct {
+	ID       string
+	Severity Severity
+	Domain   string // whose record; "" where a text alone was looked at
+	Pos      int    // where in the text, in octets from 0
+	Found    string // what stands there; may be ""
+	Text     string // what is wrong, for people
+	Fix      string // what to write instead, or to do; may be ""
+}
+
+// String gives a finding in one line.
+func (f Finding) String() string {
+	s := fmt.Sprintf("%s: %s: ", f.Severity, f.ID)
+	if f.Domain != "" {
+		s += printable(f.Domain) + ": "
+	}
+	if f.Found != "" {
+		s += fmt.Sprintf("position %d, %q: ", f.Pos+1, f.Found)
+	}
+	s += f.Text
+	if f.Fix != "" {
+		s += "; " + f.Fix
+	}
+	return s
+}
+
+// The sizes of a record's text, in octets, and the networks that somebody should explain.
+const (
+	sizeAdvised = 450 // RFC 7208 §3.4: then the answer fits 512 octets
+	sizeUDP     = 512 // RFC 1035 §4.2.1: without EDNS the answer is cut
+	widestIPv4  = 16  // ours: prefix lengths
+	widestIPv6  = 32  // ours
+	manyLookups = 8   // ours: of the ten
+)
+
+// almost is how texts begin that were meant to be SPF records.
+var almost = regexp.MustCompile(`(?i)^[\s"']*(?:v\s*[=:]?\s*)?spf\s*[-=:]?\s*1(?:\.0)?[\s;,:."']*`)
+
+// LintTexts looks at all TXT records of a domain: is one of them an SPF record, and one only?
+// Then as Lint.
+func LintTexts(texts []string) []Finding {
+	var records, near []string
+	for _, text := range texts {
+		if IsRecord(text) {
+			records = append(records, text)
+		} else if almost.MatchString(typed.Replace(text)) {
+			near = append(near, text)
+		}
+	}
+	switch {
+	case len(records) == 0 && len(near) == 0:
+		return []Finding{{ID: "spf.missing", Severity: SeverityWarning, Text: "there is no SPF record", Fix: `a domain that sends no mail publishes "v=spf1 -all"`}}
+	case len(records) == 0:
+		records = near
+		near = nil
+	}
+	var all []Finding
+	if len(records) > 1 {
+		f := Finding{ID: "spf.multiple", Severity: SeverityError, Text: fmt.Sprintf("there are %d SPF records, and receivers then use none (RFC 7208 §4.5)", len(records))}
+		if merged, ok := Mend(strings.Join(records, " ")); ok {
+			f.Fix = fmt.Sprintf("put all terms into one: %q", merged)
+		}
+		all = append(all, f)
+	}
+	for _, text := range append(records, near...) {
+		all = append(all, Lint(text)...)
+	}
+	return all
+}
+
+// Lint looks at the text of one record, as a person may have typed it, and gives what is
+// wrong with it in the order of the text. It asks no DNS.
+func Lint(text string) []Finding {
+	if !IsRecord(text) {
+		return []Finding{lintVersion(text)}
+	}
+	var all []Finding
+	if !strings.HasPrefix(text, "v=spf1") {
+		all = append(all, Finding{ID: "spf.syntax", Severity: SeverityInfo, Found: text[:6], Text: "this is right in any case, and usually written v=spf1"})
+	}
+	record, faults := parse(text)
+	for _, e := range faults {
+		f := Finding{ID: "spf.syntax", Severity: SeverityError, Pos: e.Pos, Found: e.Found, Text: e.Fault}
+		if e.Write != "" {
+			f.Fix = "write " + e.Write
+		}
+		all = append(all, f)
+	}
+	for i := range record.Terms {
+		all = append(all, lintTerm(record, i)...)
+	}
+	slices.SortStableFunc(all, func(a, b Finding) int { return a.Pos - b.Pos })
+	if len(faults) == 0 {
+		all = append(all, lintWhole(record)...)
+	}
+	return append(all, lintSize(text)...)
+}
+
+// lintVersion says why a text is no SPF record, if it was meant to be one.
+func lintVersion(text string) Finding {
+	f := Finding{ID: "spf.missing", Severity: SeverityWarning, Text: "this is no SPF record", Fix: `it begins with "v=spf1" and a space`}
+	begin := almost.FindString(typed.Replace(text))
+	if begin == "" {
+		return f
+	}
+	f = Finding{ID: "spf.syntax", Severity: SeverityError, Found: clip(text), Text: `a record begins with "v=spf1" and a space, with nothing before or between; this is none, so the domain has no policy`}
+	if mended, ok := Mend(text); ok {
+		f.Fix = fmt.Sprintf("write %q", mended)
+	}
+	return f
+}
+
+// Mend gives the record that a person may have meant by a text with mistakes: quotation
+// marks, wrong dashes and line breaks gone, names and delimiters put right, several records
+// made one, all at the end. It is false where a term cannot be guessed. What it gives can
+// be parsed; whether it is what was meant, only its writer knows.
+func Mend(text string) (string, bool) {
+	if len(text) > maxText {
+		return "", false
+	}
+	text = strings.ReplaceAll(text, `" "`, "") // the strings of a zone file are joined
+	text = strings.TrimSpace(typed.Replace(text))
+	begin := almost.FindString(text)
+	if begin == "" {
+		return "", false
+	}
+	var terms, last []Term
+	for _, word := range strings.Fields(text[len(begin):]) {
+		if strings.EqualFold(strings.TrimRight(word, ";,."), "v=spf1") {
+			continue
+		}
+		if !reads(word) {
+			if word = guess(word); word == "" {
+				return "", false
+			}
+		}
+		r, faults := parse("v=spf1 " + word)
+		if len(faults) > 0 {
+			return "", false
+		}
+		for _, t := range r.Terms {
+			switch {
+			case t.Name == nameAll && !t.Modifier:
+				last = []Term{t}
+			case !slices.ContainsFunc(terms, t.same):
+				terms = append(terms, t)
+			}
+		}
+	}
+	mended, err := Parse(Record{append(terms, last...)}.String())
+	return mended.String(), err == nil
+}
+
+// lintTerm looks at one term among the others.
+func lintTerm(r Record, i int) []Finding {
+	t := r.Terms[i]
+	var all []Finding
+	add := func(id string, s Severity, text, fix string) {
+		all = append(all, Finding{ID: id, Severity: s, Pos: t.Pos, Found: clip(t.String()), Text: text, Fix: fix})
+	}
+	end := r.all()
+	switch {
+	case t.Modifier && t.Name == nameRedirect && end >= 0:
+		add("spf.redirect-ignored", SeverityNotice, "redirect does nothing where there is an all (RFC 7208 §6.1)", "drop one of the two")
+	case t.Modifier && strings.EqualFold(t.Name, "v"):
+		add("spf.multiple", SeverityError, "a second record begins within the first", "put all terms into one, with one all at its end")
+	case t.Modifier && t.Name != nameRedirect && t.Name != nameExp:
+		add("spf.syntax", SeverityNotice, "receivers know no such modifier and ignore it", "")
+	case !t.Modifier && end >= 0 && i > end:
+		add("spf.after-all", SeverityWarning, "nothing behind all is ever looked at (RFC 7208 §5.1)", fmt.Sprintf("put %s at the end", r.Terms[end]))
+	}
+	if t.Modifier {
+		return all
+	}
+	switch t.Name {
+	case nameAll:
+		switch t.Qualifier {
+		case Pass:
+			add("spf.plus-all", SeverityError, "this lets the whole world send for the domain", "write -all or ~all")
+		case Neutral:
+			add("spf.neutral-all", SeverityWarning, "this says nothing about the rest of the world", "write -all or ~all")
+		}
+	case namePTR:
+		add("spf.ptr", SeverityWarning, "ptr is slow and unreliable, and should not be used (RFC 7208 §5.5)", "name the networks with ip4: and ip6:")
+	}
+	if earlier := covering(r.Terms[:i], t); earlier != "" {
+		add("spf.duplicate-term", SeverityNotice, earlier+" says so already", "drop it")
+	}
+	if strings.HasSuffix(string(t.Domain), ".") {
+		add("spf.syntax", SeverityInfo, "the dot at the end is allowed and means nothing", "")
+	}
+	if text := broad(t); text != "" {
+		add("spf.too-broad", SeverityWarning, text, "name the networks that send")
+	}
+	if t.Prefix.IsValid() && unroutable(t.Prefix.Addr()) {
+		add("spf.private-range", SeverityWarning, "no mail comes from these addresses on the public internet", "name the addresses that the world sees")
+	}
+	return all
+}
+
+// covering gives the term among those before t that says the same or more.
+func covering(before []Term, t Term) string {
+	for _, o := range before {
+		if o.same(t) {
+			return "an earlier " + o.String()
+		}
+		if o.Prefix.IsValid() && t.Prefix.IsValid() && o.Qualifier == t.Qualifier &&
+			o.Prefix.Bits() <= t.Prefix.Bits() && o.Prefix.Contains(t.Prefix.Addr()) {
+			return o.String()
+		}
+	}
+	return ""
+}
+
+// broad says that a term lets in very many addresses.
+func broad(t Term) string {
+	bits, widest := t.Prefix.Bits(), widestIPv4
+	switch {
+	case t.Qualifier != Pass:
+		return ""
+	case t.Prefix.IsValid() && t.Prefix.Addr().Is6():
+		widest = widestIPv6
+	case t.Prefix.IsValid():
+	case t.HostBits4 > 32-widestIPv4:
+		bits = 32 - t.HostBits4
+	case t.HostBits6 > 128-widestIPv6:
+		bits, widest = 128-t.HostBits6, widestIPv6
+	default:
+		return ""
+	}
+	if bits >= widest {
+		return ""
+	}
+	return fmt.Sprintf("a /%d lets very many strangers send for the domain", bits)
+}
+
+// documentation: RFC 5737 and RFC 3849.
+var documentation = []netip.Prefix{
+	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24"),
+	netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("2001:db8::/32"),
+}
+
+func unroutable(a netip.Addr) bool {
+	return a.IsPrivate() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() ||
+		slices.ContainsFunc(documentation, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// lintWhole looks at what a record lacks, and at its look-ups without those below.
+func lintWhole(r Record) []Finding {
+	var all []Finding
+	if r.all() < 0 && r.modifier(nameRedirect) < 0 {
+		all = append(all, Finding{ID: "spf.no-all", Severity: SeverityWarning, Text: "the record does not say what of everybody else", Fix: "end it with -all or ~all"})
+	}
+	if n := r.lookups(); n > MaxLookups {
+		all = append(all, exceeded(n))
+	}
+	return all
+}
+
+func exceeded(n int) Finding {
+	return Finding{
+		ID: "spf.lookups-exceeded", Severity: SeverityError,
+		Text: fmt.Sprintf("%d look-ups, and receivers stop after %d with permerror (RFC 7208 §4.6.4)", n, MaxLookups),
+		Fix:  "drop includes that are not needed, or name networks with ip4: and ip6:",
+	}
+}
+
+func lintSize(text string) []Finding {
+	f := Finding{ID: "spf.oversize", Severity: SeverityInfo, Pos: len(text)}
+	switch n := len(text); {
+	case n > sizeUDP:
+		f.Severity = SeverityWarning
+		f.Text = fmt.Sprintf("the record has %d octets, so that its answer does not fit %d (RFC 7208 §3.4)", n, sizeUDP)
+	case n > sizeAdvised:
+		f.Severity = SeverityNotice
+		f.Text = fmt.Sprintf("the record has %d octets, and should have %d at most, so that its answer fits %d (RFC 7208 §3.4)", n, sizeAdvised, sizeUDP)
+	case n > maxString:
+		f.Text = fmt.Sprintf("the record has %d octets", n)
+	default:
+		return nil
+	}
+	f.Fix = fmt.Sprintf("publish it as %d strings of one TXT record", len(Split(text)))
+	return []Finding{f}
+}
+
+// Findings gives what is wrong with a tree: the domain's own record, what it costs with all
+// its includes, and those that break it. What could not be determined is no finding.
+func (t *Tree) Findings() []Finding {
+	var all []Finding
+	switch {
+	case errors.Is(t.Err, ErrNotSPF):
+		all = append(all, Finding{ID: "spf.missing", Severity: SeverityWarning, Domain: t.Domain, Text: t.Err.Error(), Fix: `a domain that sends no mail publishes "v=spf1 -all"`})
+	case t.Record != "":
+		for _, f := range Lint(t.Record) {
+			f.Domain = t.Domain
+			all = append(all, f)
+		}
+	case errors.Is(t.Err, ErrPermanent):
+		all = append(all, Finding{ID: "spf.multiple", Severity: SeverityError, Domain: t.Domain, Text: t.Err.Error(), Fix: "put all terms into one record"})
+	}
+	all = append(all, t.broken()...)
+	cost := Finding{Domain: t.Domain}
+	switch {
+	case t.Lookups > MaxLookups:
+		all = slices.DeleteFunc(all, func(f Finding) bool { return f.ID == "spf.lookups-exceeded" })
+		cost = exceeded(t.Lookups)
+		cost.Domain = t.Domain
+		cost.Text += ": " + t.costs()
+		all = append(all, cost)
+	case t.Lookups >= manyLookups:
+		cost.ID, cost.Severity = "spf.lookups-near", SeverityNotice
+		cost.Text = fmt.Sprintf("%d of %d look-ups: %s", t.Lookups, MaxLookups, t.costs())
+		all = append(all, cost)
+	}
+	if t.Voids > MaxVoids {
+		all = append(all, Finding{ID: "spf.void-exceeded", Severity: SeverityError, Domain: t.Domain,
+			Text: fmt.Sprintf("%d look-ups find nothing, and receivers stop after %d with permerror (RFC 7208 §4.6.4)", t.Voids, MaxVoids),
+			Fix:  "drop the terms whose names are gone"})
+	}
+	return all
+}
+
+// costs names the branches of a record that ask the DNS, the dearest first.
+func (t *Tree) costs() string {
+	asking := slices.DeleteFunc(slices.Clone(t.Branches), func(b Branch) bool { return b.Lookups == 0 })
+	slices.SortStableFunc(asking, func(a, b Branch) int { return b.Lookups - a.Lookups })
+	words := make([]string, len(asking))
+	for i, b := range asking {
+		words[i] = fmt.Sprintf("%s %d", b.Term, b.Lookups)
+	}
+	return clip(strings.Join(words, ", "))
+}
+
+// broken gives the branches, at any depth, that make the whole tree an error.
+func (t *Tree) broken() []Finding {
+	var all []Finding
+	for _, b := range t.Branches {
+		if errors.Is(b.Err, ErrPermanent) && (b.Tree == nil || b.Tree.Err != nil) {
+			f := Finding{ID: "spf.syntax", Severity: SeverityError, Domain: t.Domain, Pos: b.Term.Pos, Found: clip(b.Term.String()), Text: b.Err.Error(), Fix: "drop it, or have its owner mend it"}
+			switch {
+			case b.Term.Name == nameMX:
+				f.ID, f.Fix = "spf.mx-too-many", "name the hosts' networks with ip4: and ip6:"
+			case b.Tree == nil:
+				f.ID = "spf.lookups-exceeded"
+			case errors.Is(b.Err, errNoName):
+				f.ID = "spf.include-nxdomain"
+			case errors.Is(b.Tree.Err, ErrNotSPF):
+				f.ID = "spf.include-none"
+			case errors.Is(b.Err, errLoop):
+				f.ID = "spf.loop"
+			case b.Tree.Record == "":
+				f.ID = "spf.multiple"
+			}
+			all = append(all, f)
+		}
+		if b.Tree != nil {
+			all = append(all, b.Tree.broken()...)
+		}
+	}
+	return all
+}
