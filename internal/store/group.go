@@ -54,6 +54,9 @@ func newGroup[T any](workers int, execute func([]*call[T])) *group[T] {
 // call, nothing happens; afterwards do waits on, so that arg is the caller's again when
 // it returns.
 func (g *group[T]) do(ctx context.Context, arg T, bytes int) error {
+	if err := ctx.Err(); err != nil {
+		return err // below, a free place in the queue might win over it
+	}
 	c := &call[T]{arg: arg, bytes: bytes, done: make(chan struct{})}
 	select {
 	case <-g.quit:
