@@ -17,14 +17,15 @@ import (
 // levels, signed and unsigned, healthy and broken in every way that a resolver has to know.
 // The same seed and number make the same internet, but for the times in signatures.
 //
-// Its servers have addresses in 127.0.0.0/8, one name server an address; Fill puts them
-// into a Net, Listen on real sockets.
+// Its servers have addresses in 127.0.0.0/8, and with IPv6 in labPrefix too, one name
+// server an address; Fill puts them into a Net, Listen on real sockets.
 type Internet struct {
 	Roots  []Root
 	Anchor *wire.DS // the trust anchor: it vouches for the root's key
 	Hosts  map[netip.Addr]Host
 	Zones  []ZoneInfo // all but the root
 
+	ipv6   bool
 	random *rand.Rand
 	now    time.Time
 	keys   []*zone.Key
@@ -32,10 +33,11 @@ type Internet struct {
 	root   *spec
 }
 
-// Root is the name and address of one root server.
+// Root is the name and address of one root server. Addr6 is the zero Addr without IPv6.
 type Root struct {
-	Name dns.Name
-	Addr netip.Addr
+	Name  dns.Name
+	Addr  netip.Addr
+	Addr6 netip.Addr
 }
 
 // ZoneInfo is what there is to know of a zone of an Internet.
@@ -67,7 +69,18 @@ const (
 	NoEDNSServer  Fault = "the servers say FORMERR to EDNS"
 	SlowServer    Fault = "the servers are slow"
 	LowerServer   Fault = "the servers send the question back in lower case"
+	LowerOne      Fault = "one of two servers sends the question back in lower case"
 	TruncateAll   Fault = "the servers truncate everything over UDP"
+)
+
+// The faults of an address family. Zones have them in an internet with IPv6 only.
+const (
+	OnlyIPv6     Fault = "the servers have IPv6 addresses only"
+	OnlyIPv4     Fault = "the servers have IPv4 addresses only"
+	DarkIPv6     Fault = "no server answers by IPv6, and both do by IPv4"
+	DarkIPv4     Fault = "no server answers by IPv4, and both do by IPv6"
+	NoRouteIPv6  Fault = "the IPv6 addresses of the servers have no route"
+	DividedHosts Fault = "one server has an IPv4 address, the other one an IPv6 address"
 )
 
 // The faults of signatures. The first seven make the zone bogus, the next four insecure.
@@ -99,11 +112,17 @@ var faults = []struct {
 	{FailingAll, 12, false}, {FailingOne, 20, false}, {NoGlue, 12, false}, {SiblingGlue, 30, false},
 	{Outside, 60, false}, {Circle, 8, false}, {NSIsAlias, 12, false}, {NSMismatch, 30, false},
 	{NSMismatchOne, 15, false}, {NoEDNSServer, 15, false}, {SlowServer, 12, false},
-	{LowerServer, 15, false}, {TruncateAll, 12, false},
+	{LowerServer, 15, false}, {LowerOne, 15, false}, {TruncateAll, 12, false},
 	{Expired, 14, true}, {NotYet, 12, true}, {Unsigned, 14, true}, {BadSigs, 14, true},
 	{WrongDS, 14, true}, {NoKeys, 14, true}, {NoProofs, 14, true}, {NewAlg, 14, true},
 	{NewDigest, 12, true}, {Island, 20, true}, {ManyHashes, 14, true}, {OptOut, 25, true}, {TwoKeySizes, 4, true},
 }
+
+// familyFaults are those of zones with servers in two families.
+var familyFaults = []Fault{OnlyIPv6, OnlyIPv4, DarkIPv6, DarkIPv4, NoRouteIPv6, DividedHosts}
+
+// familyPart of the healthy zones has one of them, where there is IPv6.
+const familyPart = 0.3
 
 // spec is a zone in the making.
 type spec struct {
@@ -120,10 +139,34 @@ type spec struct {
 	peer    *spec // the other one of a circle, or the zone that the servers are in
 }
 
-// nameServer is a server of a zone.
+// nameServer is a server of a zone. One of its addresses may be missing.
 type nameServer struct {
-	name string // with the dot
-	addr netip.Addr
+	name  string // with the dot
+	addr  netip.Addr
+	addr6 netip.Addr
+}
+
+// addrs gives the addresses that there are.
+func (ns nameServer) addrs() (list []netip.Addr) {
+	for _, a := range []netip.Addr{ns.addr, ns.addr6} {
+		if a.IsValid() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// records gives the address records of the server below another name.
+func (ns nameServer) records(name string) string {
+	var b strings.Builder
+	for _, a := range ns.addrs() {
+		kind := dns.TypeA
+		if a.Is6() {
+			kind = dns.TypeAAAA
+		}
+		fmt.Fprintf(&b, "%s %s %s\n", name, kind, a)
+	}
+	return b.String()
 }
 
 // The shape of an internet.
@@ -136,9 +179,15 @@ const (
 
 var topLevels = []string{"com", "net", "org", "info", "biz", "dev", "app", "eu", "us", "de", "uk", "nu"}
 
-// NewInternet makes an internet with about so many zones.
-func NewInternet(seed uint64, zones int) (*Internet, error) {
+// NewInternet makes an internet with about so many zones, where all servers have IPv4.
+func NewInternet(seed uint64, zones int) (*Internet, error) { return newInternet(seed, zones, false) }
+
+// NewInternet6 makes one where servers have IPv6 too, unless a zone's fault says otherwise.
+func NewInternet6(seed uint64, zones int) (*Internet, error) { return newInternet(seed, zones, true) }
+
+func newInternet(seed uint64, zones int, ipv6 bool) (*Internet, error) {
 	in := &Internet{
+		ipv6:   ipv6,
 		Hosts:  map[netip.Addr]Host{},
 		random: rand.New(rand.NewPCG(seed, 1)),
 		now:    time.Now().Truncate(time.Second),
@@ -170,9 +219,10 @@ func NewInternet(seed uint64, zones int) (*Internet, error) {
 func (in *Internet) plan(zones int) {
 	in.root = &spec{name: dns.Root, signed: true, keys: in.keys[:1]}
 	for i := range 3 {
-		r := Root{dns.MustName(fmt.Sprintf("%c.root-servers.net", 'a'+i)), netip.AddrFrom4([4]byte{127, 10, 0, byte(1 + i)})}
-		in.Roots = append(in.Roots, r)
-		in.root.servers = append(in.root.servers, nameServer{r.Name.FQDN(), r.Addr})
+		name := dns.MustName(fmt.Sprintf("%c.root-servers.net", 'a'+i))
+		ns := in.at(name.FQDN(), netip.AddrFrom4([4]byte{127, 10, 0, byte(1 + i)}))
+		in.Roots = append(in.Roots, Root{name, ns.addr, ns.addr6})
+		in.root.servers = append(in.root.servers, ns)
 	}
 	var tops, seconds []*spec
 	for i, label := range topLevels {
@@ -184,7 +234,7 @@ func (in *Internet) plan(zones int) {
 			s.nsec3 = &zone.NSEC3{OptOut: true, Salt: []byte{0xab}}
 		}
 		for j := range 2 {
-			s.servers = append(s.servers, nameServer{fmt.Sprintf("%c.nic.%s.", 'a'+j, label), netip.AddrFrom4([4]byte{127, 11, byte(i), byte(1 + j)})})
+			s.servers = append(s.servers, in.at(fmt.Sprintf("%c.nic.%s.", 'a'+j, label), netip.AddrFrom4([4]byte{127, 11, byte(i), byte(1 + j)})))
 		}
 		tops = append(tops, s)
 	}
@@ -231,6 +281,9 @@ func (in *Internet) choose(s *spec) {
 			s.fault = f.fault
 			break
 		}
+	}
+	if in.ipv6 && s.fault == Healthy && in.random.Float64() < familyPart {
+		s.fault = familyFaults[in.random.IntN(len(familyFaults))]
 	}
 	switch s.fault {
 	case NoEDNSServer: // without EDNS there are no signatures

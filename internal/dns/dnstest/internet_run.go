@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,11 +23,11 @@ func (in *Internet) Fill(n *Net) {
 }
 
 // Listen starts the servers on real sockets, UDP and TCP at one port. The caller has to
-// close what it gives.
+// close what it gives. IPv6 addresses have to be on an interface: see Addrs6.
 func (in *Internet) Listen(port uint16) (io.Closer, error) {
 	s := &sockets{}
 	for addr, h := range in.Hosts {
-		if h.Behaviour == Refusing {
+		if h.Behaviour == Refusing || h.Behaviour == NoRoute {
 			continue // nobody listens
 		}
 		if err := s.open(netip.AddrPortFrom(addr, port), h); err != nil {
@@ -35,6 +36,17 @@ func (in *Internet) Listen(port uint16) (io.Closer, error) {
 		}
 	}
 	return s, nil
+}
+
+// Addrs6 gives the IPv6 addresses that Listen listens at, in order.
+func (in *Internet) Addrs6() (list []netip.Addr) {
+	for addr := range in.Hosts {
+		if addr.Is6() && labPrefix.Contains(addr) {
+			list = append(list, addr)
+		}
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return list
 }
 
 // sockets are the sockets of an internet.
@@ -49,12 +61,12 @@ type sockets struct {
 const labIdle = 5 * time.Second
 
 func (s *sockets) open(at netip.AddrPort, h Host) error {
-	pc, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(at))
+	pc, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return err
 	}
 	s.keep(pc)
-	ln, err := net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(at))
+	ln, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
 	if err != nil {
 		return err
 	}
@@ -144,10 +156,8 @@ func (s *sockets) conn(c net.Conn, h Host) {
 }
 
 // asked are names that questions are made of, with the types that make sense.
-var asked = []struct {
-	name  string // before the zone's; "" for the apex, "?" stands for a random label
-	types string
-}{
+// The name stands before the zone's: "" for the apex; "?" is a random label.
+var asked = []kind{
 	{"", "A MX TXT NS SOA AAAA DNSKEY DS CAA"}, {"", "MX A TXT"},
 	{"www", "A AAAA MX TXT"}, {"mail", "A AAAA"}, {"_dmarc", "TXT A"}, {"_25._tcp.mail", "TLSA A"}, {"_tcp.mail", "A TLSA"},
 	{"alias", "A AAAA MX CNAME"}, {"ext", "A AAAA TXT"}, {"far", "A TXT"},
@@ -158,8 +168,26 @@ var asked = []struct {
 	{"big", "TXT MX"}, {"?", "A TXT MX DS"}, {"?.?", "A"}, {"ns1", "A AAAA"}, {"?._domainkey", "TXT"},
 }
 
+// oddly are names and types that little but a resolver's author asks for: what stands on
+// both sides of a cut, what is made when a zone is signed, and types that are new or nobody's.
+var oddly = []kind{
+	{"", "ANY RRSIG NSEC NSEC3 NSEC3PARAM DS DNSKEY CAA HTTPS SVCB CDS TYPE65280"},
+	{"", "DS NSEC ANY"}, {"www", "ANY DS NSEC RRSIG HTTPS"}, {"odd", "TYPE65280 TYPE65281 ANY A DS"},
+	{"_dns", "SVCB HTTPS ANY"}, {"alias", "ANY DS NSEC HTTPS RRSIG"}, {"ext", "HTTPS CAA TYPE65280"},
+	{"?.w", "ANY TYPE65280 DS NSEC"}, {"tree", "ANY DS"}, {"?.tree", "ANY CNAME HTTPS"}, {"ent", "ANY NSEC DS"},
+	{"?", "ANY DS NSEC RRSIG DNSKEY TYPE65280"}, {"ns1", "ANY DS NSEC"}, {"self", "ANY CNAME"}, {"loop1", "CNAME ANY"},
+}
+
+type kind struct{ name, types string }
+
+// Oddities makes n different questions of types that are seldom asked for, the same for a
+// seed.
+func (in *Internet) Oddities(seed uint64, n int) []dns.Question { return in.ask(seed, n, oddly) }
+
 // Questions makes n different questions about the internet, the same for a seed.
-func (in *Internet) Questions(seed uint64, n int) []dns.Question {
+func (in *Internet) Questions(seed uint64, n int) []dns.Question { return in.ask(seed, n, asked) }
+
+func (in *Internet) ask(seed uint64, n int, asked []kind) []dns.Question {
 	random := rand.New(rand.NewPCG(seed, 2))
 	known := map[dns.Question]bool{}
 	var list []dns.Question

@@ -19,6 +19,26 @@ func special(kind, i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 30, byte(kind), byte(1 + i)})
 }
 
+// labPrefix is where the IPv6 addresses are: those of labAddr6.
+var labPrefix = netip.MustParsePrefix("fd00:7f::/32")
+
+// labAddr6 gives the IPv6 address of the server at an IPv4 address: 127.20.0.7 is
+// fd00:7f::7f14:7 too.
+func labAddr6(a netip.Addr) netip.Addr {
+	b, four := labPrefix.Addr().As16(), a.As4()
+	copy(b[12:], four[:])
+	return netip.AddrFrom16(b)
+}
+
+// at gives the server at an address, and at its IPv6 address where there is IPv6.
+func (in *Internet) at(name string, addr netip.Addr) nameServer {
+	ns := nameServer{name: name, addr: addr}
+	if in.ipv6 {
+		ns.addr6 = labAddr6(addr)
+	}
+	return ns
+}
+
 // The kinds of special addresses.
 const (
 	kindLame = iota
@@ -28,6 +48,7 @@ const (
 	kindSlow
 	kindLower
 	kindTruncating
+	kindNoRoute
 )
 
 var kinds = map[int]Host{
@@ -38,6 +59,7 @@ var kinds = map[int]Host{
 	kindSlow:       {Delay: 80 * time.Millisecond},
 	kindLower:      {Behaviour: LowerCase},
 	kindTruncating: {Behaviour: Truncating},
+	kindNoRoute:    {Behaviour: NoRoute},
 }
 
 // provider gives one of the addresses where zones live.
@@ -62,32 +84,35 @@ func (in *Internet) delegate(s *spec) {
 	if s.parent == in.root {
 		return
 	}
-	at := func(i int) string { return fmt.Sprintf("ns%d.%s", 1+i, s.name.FQDN()) }
+	name := func(i int) string { return fmt.Sprintf("ns%d.%s", 1+i, s.name.FQDN()) }
 	first, second := in.apart(s), in.apart(s)
 	for second == first {
 		second = in.apart(s)
 	}
-	servers := []nameServer{{at(0), first}, {at(1), second}}
-	both := func(kind int) { servers[0].addr, servers[1].addr = special(kind, 0), special(kind, 1) }
+	servers := []nameServer{in.at(name(0), first), in.at(name(1), second)}
+	set := func(i, kind, nth int) { servers[i] = in.at(servers[i].name, special(kind, nth)) }
+	both := func(kind int) { set(0, kind, 0); set(1, kind, 1) }
 	switch s.fault {
 	case LameAll:
 		both(kindLame)
 	case LameOne:
-		servers[1].addr = special(kindLame, 0)
+		set(1, kindLame, 0)
 	case DarkAll:
 		both(kindDark)
 	case DarkOne:
-		servers[1].addr = special(kindDark, 0)
+		set(1, kindDark, 0)
 	case FailingAll:
 		both(kindFailing)
 	case FailingOne:
-		servers[1].addr = special(kindFailing, 0)
+		set(1, kindFailing, 0)
 	case NoEDNSServer:
 		both(kindNoEDNS)
 	case SlowServer:
 		both(kindSlow)
 	case LowerServer:
 		both(kindLower)
+	case LowerOne:
+		set(1, kindLower, 0)
 	case TruncateAll:
 		both(kindTruncating)
 	case SiblingGlue, Outside, NSIsAlias:
@@ -109,11 +134,38 @@ func (in *Internet) delegate(s *spec) {
 			servers[i].name = fmt.Sprintf("ns%d.%s", 8+i, s.peer.name.FQDN())
 		}
 	case NSMismatch:
-		s.own = []nameServer{servers[1], {at(2), in.apart(s)}}
+		s.own = []nameServer{servers[1], in.at(name(2), in.apart(s))}
 	case NSMismatchOne:
-		s.own = []nameServer{servers[0], {at(2), special(kindLame, 1)}}
+		s.own = []nameServer{servers[0], in.at(name(2), special(kindLame, 1))}
 	}
+	divide(servers, s.fault)
 	s.servers = servers
+}
+
+// divide changes the addresses of servers as a fault of an address family wants it.
+func divide(servers []nameServer, fault Fault) {
+	for i := range servers {
+		ns := &servers[i]
+		switch {
+		case fault == OnlyIPv6, fault == DividedHosts && i == 1:
+			ns.addr = netip.Addr{}
+		case fault == OnlyIPv4, fault == DividedHosts:
+			ns.addr6 = netip.Addr{}
+		case fault == DarkIPv6:
+			ns.addr6 = labAddr6(special(kindDark, i))
+		case fault == DarkIPv4:
+			ns.addr = special(kindDark, i)
+		case fault == NoRouteIPv6:
+			ns.addr6 = noRoute(i)
+		}
+	}
+}
+
+// noRoute gives an address outside of the lab.
+func noRoute(i int) netip.Addr {
+	b := netip.MustParseAddr("2001:db8::").As16()
+	b[15] = byte(1 + i)
+	return netip.AddrFrom16(b)
 }
 
 // home finds a healthy zone where the servers of s can have their names: a sibling, or for
@@ -146,26 +198,27 @@ func (in *Internet) fill(s *spec, i int) {
 	for _, ns := range own {
 		fmt.Fprintf(&s.text, "@ NS %s\n", ns.name)
 		if inside(ns.name, s.name) {
-			fmt.Fprintf(&s.text, "%s A %s\n", ns.name, ns.addr)
+			s.text.WriteString(ns.records(ns.name))
 		}
 	}
 	for _, ns := range s.servers {
 		if s.own != nil && !slices.Contains(own, ns) {
-			fmt.Fprintf(&s.text, "%s A %s\n", ns.name, ns.addr)
+			s.text.WriteString(ns.records(ns.name))
 		}
 	}
 	switch s.fault {
 	case SiblingGlue, Outside:
 		for _, ns := range s.servers {
-			fmt.Fprintf(&s.peer.text, "%s A %s\n", ns.name, ns.addr)
+			s.peer.text.WriteString(ns.records(ns.name))
 		}
 	case NSIsAlias:
 		for j, ns := range s.servers {
-			fmt.Fprintf(&s.peer.text, "%s CNAME real%d-%d\nreal%[2]d-%[3]d A %[4]s\n", ns.name, i, j, ns.addr)
+			target := fmt.Sprintf("real%d-%d", i, j)
+			fmt.Fprintf(&s.peer.text, "%s CNAME %s\n%s", ns.name, target, ns.records(target))
 		}
 	case Circle:
 		for _, ns := range s.servers {
-			fmt.Fprintf(&s.peer.text, "%s A %s\n", ns.name, ns.addr)
+			s.peer.text.WriteString(ns.records(ns.name))
 		}
 	}
 	if s.parent == in.root {
@@ -185,7 +238,7 @@ func (in *Internet) fillDelegation(s *spec) {
 		case s.fault == NoGlue || s.fault == Circle:
 		case inside(ns.name, s.name), s.fault == SiblingGlue:
 			if inside(ns.name, s.parent.name) {
-				fmt.Fprintf(p, "%s A %s\n", ns.name, ns.addr)
+				p.WriteString(ns.records(ns.name))
 			}
 		}
 	}
@@ -234,6 +287,11 @@ self CNAME self
 loop1 CNAME loop2
 loop2 CNAME loop1
 xloop CNAME xloop.%[5]s
+@ CAA 0 issue "ca.example"
+@ HTTPS 1 . alpn=h2
+_dns SVCB 1 mail alpn=dot
+odd TYPE65280 \# 4 C0000201
+odd A 192.0.2.9
 `, 1+i%250, other().name.FQDN(), other().name.FQDN(), other().name.FQDN(), in.partner(i).name.FQDN())
 	if i%8 == 7 {
 		s.text.WriteString("hop A 192.0.2.8\n")
@@ -269,12 +327,15 @@ func (in *Internet) serve(s *spec) error {
 		// The root's servers have their addresses in a zone of the root's, as they have no
 		// other home.
 		for _, ns := range s.servers {
-			fmt.Fprintf(&s.text, "%s A %s\n", ns.name, ns.addr)
+			s.text.WriteString(ns.records(ns.name))
 		}
 	}
-	text := fmt.Sprintf("$TTL %d\n@ SOA ns1 hostmaster 1 7200 900 1209600 900\n", labTTL) + s.text.String()
+	text := fmt.Sprintf("$TTL %d\n@ SOA ns1 hostmaster 1 7200 900 1209600 %d\n", labTTL, NegativeTTL) + s.text.String()
 	z, err := zone.Parse(strings.NewReader(text), s.name, s.name.String())
 	if err != nil {
+		return err
+	}
+	if z, err = lasting(z); err != nil {
 		return err
 	}
 	if s.signed && s.fault != NoKeys {
@@ -283,12 +344,44 @@ func (in *Internet) serve(s *spec) error {
 		}
 	}
 	for _, ns := range append(slices.Clip(s.servers), s.own...) {
-		in.put(ns.addr, z)
+		for _, addr := range ns.addrs() {
+			in.put(addr, z)
+		}
 	}
 	if s != in.root {
 		in.Zones = append(in.Zones, ZoneInfo{s.name, s.fault, s.signed})
 	}
 	return nil
+}
+
+// TTL is what all records of a type have in an Internet, in seconds. Signatures have that
+// of what they sign, and proofs that of a negative answer (RFC 2308 §5).
+func TTL(t dns.Type) uint32 {
+	switch t {
+	case dns.TypeAAAA:
+		return 2400
+	case dns.TypeMX:
+		return 1800
+	case dns.TypeTXT:
+		return 600
+	case dns.TypeCNAME, dns.Type(wire.TypeDNAME):
+		return 1200
+	}
+	return labTTL
+}
+
+// NegativeTTL is how long all zones of an Internet let a negative answer live, in seconds.
+const NegativeTTL = 900
+
+// lasting gives the zone with the TTLs that its types have.
+func lasting(z *zone.Zone) (*zone.Zone, error) {
+	var records []dns.RR
+	for _, rr := range z.Records() {
+		rr = wire.Copy(rr)
+		rr.Header().Ttl = TTL(dns.Type(rr.Header().Rrtype))
+		records = append(records, rr)
+	}
+	return zone.New(z.Origin, records)
 }
 
 // sign signs a zone, and spoils it as its fault wants.
@@ -356,15 +449,25 @@ func spoil(records []dns.RR, fault Fault) (out []dns.RR) {
 
 // put adds a zone to the server at an address.
 func (in *Internet) put(addr netip.Addr, z *zone.Zone) {
+	kind, odd := kindOf(addr)
 	h, ok := in.Hosts[addr]
 	if !ok {
-		if b := addr.As4(); b[1] == 30 {
-			h = kinds[int(b[2])]
+		if odd {
+			h = kinds[kind]
 		}
 		h.Resolver = &dns.Mux{Zones: map[dns.Name]dns.Resolver{}}
 	}
-	if b := addr.As4(); b[1] != 30 || int(b[2]) != kindLame {
+	if kind != kindLame || !odd {
 		h.Resolver.(*dns.Mux).Zones[z.Origin] = z
 	}
 	in.Hosts[addr] = h
+}
+
+// kindOf gives the kind of a special address, of either family.
+func kindOf(addr netip.Addr) (kind int, odd bool) {
+	b := addr.As16()
+	if addr.Is6() && !labPrefix.Contains(addr) {
+		return kindNoRoute, true
+	}
+	return int(b[14]), b[13] == 30
 }
