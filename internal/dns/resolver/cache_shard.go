@@ -67,7 +67,7 @@ type entry struct {
 	answers, authority uint16 // records in data
 	nameLen            uint8
 	visited            bool          // since the hand passed
-	renewing           atomic.Bool   // a renewal was begun
+	renewAt            atomic.Int64  // not renewed before
 	hits               atomic.Uint32 // since it came
 }
 

@@ -242,6 +242,37 @@ func TestRenew(t *testing.T) {
 	}
 }
 
+// TestRenewAgain: a renewal that has failed is tried again while the old data lasts, but
+// not with every look-up.
+func TestRenewAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "example 86400 NS ns1.example\nns1.example 86400 A 192.0.2.11\n", "", "")
+		const zone = "@ 300 SOA ns1 hostmaster 1 7200 900 1209600 300\n@ 86400 NS ns1\nns1 86400 A 192.0.2.11\nwww 300 A 192.0.2.80\n"
+		w.zone("192.0.2.11", "example.com", zone)
+		for range renewHits + 1 {
+			w.want("www.example.com A", dns.NoError, "A 192.0.2.80")
+		}
+		w.Set("192.0.2.11", dnstest.Host{Behaviour: dnstest.Lame})
+		time.Sleep(271 * time.Second)
+		for range 5 { // within the holdoff
+			w.want("www.example.com A", dns.NoError, "A 192.0.2.80")
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		if n := w.Resolver.Stats().Renewals; n != 1 {
+			t.Errorf("%d renewals at once, want 1", n)
+		}
+		w.zone("192.0.2.11", "example.com", zone)
+		time.Sleep(renewHoldoff)
+		w.want("www.example.com A", dns.NoError, "A 192.0.2.80")
+		synctest.Wait()
+		time.Sleep(20 * time.Second) // beyond the end of the first
+		if _, ok := w.Resolver.fromCache(question("www.example.com A")); !ok {
+			t.Error("it was not renewed once its servers were back")
+		}
+	})
+}
+
 // TestStale: what has expired serves when there is nothing better, for a day, with a short
 // TTL and a word about it, and nowhere where only the truth of the moment counts.
 func TestStale(t *testing.T) {

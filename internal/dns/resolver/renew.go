@@ -16,6 +16,10 @@ const (
 	renewHits   = 3 // look-ups that make a name popular
 	minRenewTTL = 10 * time.Second
 	maxRenewals = 64 // at once; more are left to the next asker
+
+	// renewHoldoff is how long a renewal that has failed keeps the next one away: longer
+	// than one takes, and the failure itself is remembered as RFC 9520 §3.2 says.
+	renewHoldoff = 10 * time.Second
 )
 
 // nearEnd reports whether the last tenth of a TTL has begun.
@@ -52,9 +56,12 @@ func (r *Resolver) renewLink(a ask, p *piece, now time.Time) {
 	}
 }
 
-// renew asks for the entry's data in the background if it is popular, once.
+// renew asks for the entry's data in the background if it is popular, and after a while
+// once more if nothing has come to take the entry's place.
 func (r *Resolver) renew(e *entry, a ask, ttl time.Duration) {
-	if ttl < minRenewTTL || e.hits.Load() < renewHits || e.renewing.Load() {
+	now := r.cache.since(time.Now())
+	at := e.renewAt.Load()
+	if ttl < minRenewTTL || e.hits.Load() < renewHits || now < at {
 		return
 	}
 	select {
@@ -62,7 +69,7 @@ func (r *Resolver) renew(e *entry, a ask, ttl time.Duration) {
 	default:
 		return
 	}
-	if e.renewing.Swap(true) {
+	if !e.renewAt.CompareAndSwap(at, now+int64(renewHoldoff)) {
 		<-r.renewals
 		return
 	}
