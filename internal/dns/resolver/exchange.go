@@ -26,8 +26,10 @@ const maxDatagram = 4096
 // maxStrays is how many datagrams that are no reply one question reads.
 const maxStrays = 100
 
-// flagRD is the RD bit in the third octet of a message (RFC 1035 §4.1.1).
-const flagRD = 0x01
+const (
+	flagRD = 0x01 // RD in the third octet of a message (RFC 1035 §4.1.1)
+	flagCD = 0x10 // CD in the fourth (RFC 4035 §3.2.2)
+)
 
 // packet is one question to one server in one way. Those in flight are shared.
 type packet struct {
@@ -133,6 +135,9 @@ func (r *Resolver) compose(p packet, local net.Addr) (*query, error) {
 	}
 	if p.recurse {
 		q.bytes[2] |= flagRD
+		if p.unchecked {
+			q.bytes[3] |= flagCD
+		}
 	}
 	return q, nil
 }

@@ -60,18 +60,23 @@ func (r *Resolver) forward(ctx context.Context, led *ledger, f *forwarding) ([]*
 	r.servers.rank(candidates, f.Zone)
 	last := &serverError{fault: faultLocal, said: "none is named"}
 	var who netip.AddrPort // whose error that is
+	var bogus error        // what the first said whose answer was
 	for range forwardRounds {
 		for _, c := range candidates {
-			found, err := r.askResolver(ctx, led, f, c)
+			pieces, err := r.askForward(ctx, led, f, c)
 			var fault *serverError
 			switch {
 			case err == nil:
-				pieces, err := r.vetted(ctx, led, f.Zone, found.pieces)
 				pieces = r.withoutPrivate(led.ask, pieces)
 				for _, p := range pieces {
 					r.cache.keep(p, time.Time{}, time.Now())
 				}
-				return pieces, err
+				return pieces, nil
+			case dns.TroubleOf(err) == dns.Bogus && bogus == nil:
+				bogus = err
+				continue
+			case dns.TroubleOf(err) == dns.Bogus:
+				continue
 			case ctx.Err() == context.Canceled:
 				return nil, ctx.Err()
 			case !errors.As(err, &fault):
@@ -83,11 +88,36 @@ func (r *Resolver) forward(ctx context.Context, led *ledger, f *forwarding) ([]*
 				break
 			}
 		}
-		if last.fault != faultSilent || ctx.Err() != nil {
+		if last.fault != faultSilent || ctx.Err() != nil || bogus != nil {
 			break // only silence may be a lost packet
 		}
 	}
+	if bogus != nil {
+		return nil, bogus
+	}
 	return nil, f.failure(led, who, last)
+}
+
+// askForward asks one resolver and judges what it says. One that validates may have judged
+// otherwise, by a clock or an anchor of its own, and one that does not may have a bad
+// answer in its cache: where the answer is of no use, it is asked once more with CD=1, for
+// all that it can get (RFC 6840 §5.9, Appendix B).
+func (r *Resolver) askForward(ctx context.Context, led *ledger, f *forwarding, c candidate) ([]*piece, error) {
+	found, err := r.askResolver(ctx, led, f, c, led.unchecked)
+	var pieces []*piece
+	if err == nil {
+		pieces, err = r.vetted(ctx, led, f.Zone, found.pieces)
+	}
+	var fault *serverError
+	refused := errors.As(err, &fault) && fault.fault == faultFailed
+	if led.unchecked || !r.validating() || r.exempt(above(led.ask)) || !refused && dns.TroubleOf(err) != dns.Bogus {
+		return pieces, err
+	}
+	again, failed := r.askResolver(ctx, led, f, c, true)
+	if failed != nil {
+		return nil, err
+	}
+	return r.vetted(ctx, led, f.Zone, again.pieces)
 }
 
 // failure says what was wrong. A resolver that was chosen for this host and is not there
@@ -103,9 +133,11 @@ func (f *forwarding) failure(led *ledger, who netip.AddrPort, last *serverError)
 	return led.failed(trouble, fmt.Sprintf("forward zone %s: the resolver %s: %s", f.Zone, who, last.said))
 }
 
-// askResolver asks one resolver, in as many ways as it needs.
-func (r *Resolver) askResolver(ctx context.Context, led *ledger, f *forwarding, c candidate) (finding, error) {
+// askResolver asks one resolver, in as many ways as it needs; unchecked is CD=1.
+func (r *Resolver) askResolver(ctx context.Context, led *ledger, f *forwarding, c candidate, unchecked bool) (finding, error) {
 	p := packet{server: c.server, proto: "udp", ask: r.upstream(led.ask), edns: r.servers.speaksEDNS(c.server), recurse: true}
+	p.unchecked = unchecked
+	spoke := p.edns
 	if f.TLS {
 		p.proto, p.tls = "tcp", f.secure[c.server]
 	}
@@ -128,10 +160,12 @@ func (r *Resolver) askResolver(ctx context.Context, led *ledger, f *forwarding, 
 		switch {
 		case rep.msg != nil && p.edns && deniesEDNS(rep.msg):
 			p.edns = false // RFC 6891 §7
-			r.servers.refusesEDNS(c.server)
 		case rep.msg != nil && rep.msg.Truncated:
 			p.proto = "tcp" // RFC 7766 §5
 		default:
+			if err == nil && spoke && !p.edns {
+				r.servers.refusesEDNS(c.server) // and does better without
+			}
 			r.judge(led, f.Zone, c, p, rep, err)
 			return found, err
 		}
