@@ -13,7 +13,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"time"
 
 	"mxward/internal/queue"
 	"mxward/internal/reputation"
@@ -26,6 +28,14 @@ import (
 type Engine interface {
 	queue.Store
 	reputation.Store
+	// SaveState keeps what write gives it, under a name of an owner's: the old or the new
+	// one is there, whole, whatever happens meanwhile. Owners that save at the same time
+	// under one name get in each other's way, and one of them an error. ErrStateSize is that
+	// of a write of more than 512 MiB.
+	SaveState(ctx context.Context, now time.Time, owner, name string, write func(io.Writer) error) error
+	// LoadState gives what was saved last, to be read piece by piece until ctx ends; its
+	// error wraps ErrNoState where there is nothing.
+	LoadState(ctx context.Context, owner, name string) (io.Reader, error)
 	// Failed is closed once the engine will never work again in this process: it has to be
 	// opened anew. nil for one that always comes back by itself.
 	Failed() <-chan struct{}

@@ -51,6 +51,8 @@ func Run(t *testing.T, fresh Fresh) {
 		{"last two jobs", testLastJobs},
 		{"contacts", testContacts},
 		{"contacts of odd clients", testOddContacts},
+		{"kept state", testKeptState},
+		{"kept state, broken off", testBrokenState},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			b := &bench{T: t, open: fresh(t), now: time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC)}
