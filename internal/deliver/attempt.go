@@ -23,6 +23,7 @@ type attempt struct {
 	began    time.Time
 	outcomes []mail.Outcome // by recipient; without Status where nothing is known yet
 	pending  []int          // the recipients to try further
+	stale    bool           // the DNS could not be asked for the route; see Route
 }
 
 func newAttempt(d *Deliverer, env mail.Envelope, open func() io.ReadCloser) *attempt {
@@ -103,6 +104,9 @@ func (a *attempt) byMX(ctx context.Context, to mail.Address) {
 	if err != nil {
 		a.noRoute(err)
 		return
+	}
+	if a.stale = route.Stale; a.stale {
+		a.logStaleRoute(to)
 	}
 	places := make([]place, 0, len(route.Hops))
 	for _, h := range route.Hops {
@@ -249,6 +253,9 @@ func (a *attempt) send(ctx context.Context, l *link, batch []int) (outcomes []ma
 		outcomes[i].Host = l.at.String()
 		if l.plain && wantsTLS(outcomes[i]) {
 			outcomes[i].Status = mail.Deferred // it was TLS that failed, and it may work later
+		}
+		if a.stale && outcomes[i].Status == mail.Failed {
+			outcomes[i].Status = mail.Deferred // the destination's MX may be another by now
 		}
 	}
 	return outcomes, body.err

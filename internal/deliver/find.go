@@ -50,6 +50,7 @@ type Finder struct {
 //	MX hosts, and we are the best of them          554 5.4.6: it would come back to us
 //	we are in the list, the better have no address 451 4.4.4: we hold mail for them
 //	could not be asked, and nothing else is known  451 4.4.3
+//	what has expired says any of this              451 4.4.3
 //
 // That no MX host has an address is for good, because RFC 5321 §5.1 wants it reported as
 // an error, and Postfix and Exim bounce such mail at once. If only some hosts can be
@@ -71,9 +72,17 @@ func (f *Finder) Find(ctx context.Context, to mail.Address) (Route, error) {
 	}
 	if err != nil {
 		s.route.Hops = []Hop{}
-		return s.route, err
+		return s.route, s.mild(err)
 	}
 	return s.route, nil
+}
+
+// mild: what was true once bounces no mail.
+func (s *search) mild(err *NoRoute) *NoRoute {
+	if !s.route.Stale || err.Reply.Code < 500 {
+		return err
+	}
+	return s.trouble("the DNS of "+s.route.Destination+" cannot be asked now, and by what it said last "+err.Reply.Text, err.Err)
 }
 
 // search is one Find.
@@ -95,6 +104,12 @@ type host struct {
 
 func (s *search) note(id string, host dns.Name, format string, args ...any) {
 	s.route.Notes = append(s.route.Notes, Note{ID: id, Host: host, Text: fmt.Sprintf(format, args...)})
+}
+
+// stale notes that the DNS of a name cannot be asked now, and what has expired serves.
+func (s *search) stale(host, name dns.Name) {
+	s.route.Stale = true
+	s.note(NoteStale, host, "the DNS of %s cannot be asked now; what it said last serves", name)
 }
 
 func (s *search) fail(r mail.Reply) *NoRoute {
@@ -133,6 +148,9 @@ func (s *search) domain(ctx context.Context, domain dns.Name) *NoRoute {
 		return s.trouble("cannot look up the MX of "+domain.String()+" now", err)
 	case !set.Exists:
 		return s.fail(mail.NewReply(550, 1, 2, "the domain "+domain.String()+" does not exist"))
+	}
+	if set.Stale {
+		s.stale(dns.Name{}, domain)
 	}
 	hosts, failure := s.choose(domain, set.Records)
 	if failure != nil {
@@ -240,6 +258,9 @@ func (s *search) read(h *host, set dns.Set[netip.Addr]) {
 	if h.err != nil {
 		s.note(NoteTempError, h.name, "%s cannot be looked up now: %v", h.name, h.err)
 		return
+	}
+	if set.Stale {
+		s.stale(h.name, h.name)
 	}
 	if a, ok := h.name.Addr(); ok {
 		s.note(NoteIPLiteral, h.name, "the MX names the address %s instead of a host (RFC 5321 §5.1); it is tried", a)

@@ -15,7 +15,11 @@ func (d *Deliverer) logNoRoute(rcpt mail.Address, err error) {
 // logLookups says what the route has cost the DNS.
 func (d *Deliverer) logLookups(rcpt mail.Address, l dns.Lookups) {
 	d.log.Debug("looked up", "rcpt", rcpt.String(), "asked", l.Asked, "cached", l.Cached,
-		"packets", l.Packets, "failed", l.Failed, "took", l.Took)
+		"packets", l.Packets, "failed", l.Failed, "took", l.Took, "stale", l.Stale)
+}
+
+func (d *Deliverer) logStaleRoute(rcpt mail.Address) {
+	d.log.Warn("the route is of expired data, since the DNS cannot be asked", "rcpt", rcpt.String())
 }
 
 func (d *Deliverer) logConnected(at place, secure bool, state tls.ConnectionState, took time.Duration) {

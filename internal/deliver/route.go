@@ -15,6 +15,9 @@ type Route struct {
 	Destination string `json:"destination"` // "example.com", or "[192.0.2.1]"
 	Hops        []Hop  `json:"hops"`
 	Notes       []Note `json:"notes"`
+	// Stale: some of it had expired, and nothing newer could be had (RFC 8767). Who is met
+	// there decides nothing for good.
+	Stale bool `json:"stale"`
 }
 
 // Hop is one address to try.
@@ -55,6 +58,7 @@ const (
 	NoteSameAddress = "mx.same-address"    // two hosts have the same address, which is tried once
 	NoteTooMany     = "mx.too-many"        // there are more hosts or addresses than are tried
 	NoteSelfCut     = "mx.self-cut"        // this host is in the list: it and what is no better are cut
+	NoteStale       = "mx.stale"           // what was found had expired, and nothing newer could be had
 	NoteTempError   = "mx.temperror"       // a host could not be looked up
 )
 

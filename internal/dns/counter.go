@@ -2,9 +2,12 @@ package dns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	wire "github.com/miekg/dns"
 )
 
 // Counter is a Resolver that counts what one piece of work asks: one delivery of a message,
@@ -21,7 +24,8 @@ type Lookups struct {
 	Asked   int           // questions
 	Cached  int           // of these, those that cost no packet
 	Failed  int           // of these, those without an answer
-	Packets int           // sent to servers for answers; those of failures are not known
+	Packets int           // sent to servers
+	Stale   int           // questions answered with what had expired
 	Took    time.Duration // all together, though some may have run at the same time
 }
 
@@ -35,6 +39,13 @@ func (c *Counter) Resolve(ctx context.Context, q Question) (Answer, error) {
 	c.count.Asked++
 	c.count.Took += took
 	c.count.Packets += answer.Packets
+	if answer.Extended == wire.ExtendedErrorCodeStaleAnswer {
+		c.count.Stale++
+	}
+	var failed *Error
+	if errors.As(err, &failed) {
+		c.count.Packets += failed.Packets
+	}
 	switch {
 	case err != nil:
 		c.count.Failed++
@@ -56,6 +67,9 @@ func (l Lookups) String() string {
 	text := fmt.Sprintf("%d asked, %d cached, %d packets, %s", l.Asked, l.Cached, l.Packets, l.Took.Round(time.Millisecond))
 	if l.Failed > 0 {
 		text += fmt.Sprintf(", %d failed", l.Failed)
+	}
+	if l.Stale > 0 {
+		text += fmt.Sprintf(", %d stale", l.Stale)
 	}
 	return text
 }

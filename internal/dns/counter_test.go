@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,7 +18,10 @@ func TestCounter(t *testing.T) {
 				return Answer{}, nil
 			case "broken.example.com":
 				time.Sleep(30 * time.Millisecond)
-				return Answer{}, &Error{Question: q, Trouble: NoReply}
+				return Answer{}, fmt.Errorf("look up: %w", &Error{Question: q, Trouble: NoReply, Packets: 4})
+			case "stale.example.com":
+				rr, err := ParseRecord(q.Name, "MX 10 mx1.example.com")
+				return Answer{Extended: 3, Answer: []RR{rr}}, err
 			}
 			time.Sleep(10 * time.Millisecond)
 			return Answer{Rcode: NXDomain, Packets: 3}, nil
@@ -32,11 +36,14 @@ func TestCounter(t *testing.T) {
 		if _, err := LookupMX(t.Context(), c, MustName("broken.example.com")); !errors.As(err, &e) {
 			t.Errorf("the error does not come through: %v", err)
 		}
-		want := Lookups{Asked: 4, Cached: 1, Failed: 1, Packets: 6, Took: 50 * time.Millisecond}
+		if set, err := LookupMX(t.Context(), c, MustName("stale.example.com")); err != nil || !set.Stale || len(set.Records) != 1 {
+			t.Errorf("%+v, %v", set, err)
+		}
+		want := Lookups{Asked: 5, Cached: 2, Failed: 1, Packets: 10, Stale: 1, Took: 50 * time.Millisecond}
 		if got := c.Lookups(); got != want {
 			t.Errorf("%+v, want %+v", got, want)
 		}
-		if got, want := c.Lookups().String(), "4 asked, 1 cached, 6 packets, 50ms, 1 failed"; got != want {
+		if got, want := c.Lookups().String(), "5 asked, 2 cached, 10 packets, 50ms, 1 failed, 1 stale"; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	})

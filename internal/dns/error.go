@@ -74,6 +74,7 @@ type Error struct {
 	Extended uint16    // the extended DNS error code, where one applies (RFC 8914)
 	Detail   string    // what exactly, for people; may be empty
 	Attempts []Attempt // the servers tried, in order; may be cut
+	Packets  int       // sent to servers in vain; 0 for a failure that was known
 	Err      error     // the cause, if another error was
 }
 

@@ -25,6 +25,9 @@ type Set[T any] struct {
 	Aliases []Name
 	// Authentic is true if DNSSEC validated the whole answer.
 	Authentic bool
+	// Stale is true if the answer had expired and nothing newer could be had (RFC 8767).
+	// There are Records then. It may serve, but must decide nothing for good.
+	Stale bool
 	// TTL is the least of the answer's TTLs; 0 where there are no records.
 	TTL time.Duration
 }
@@ -149,6 +152,7 @@ func mergeAddrs(v4, v6 Set[netip.Addr]) Set[netip.Addr] {
 	merged.Records = slices.Concat(v6.Records, v4.Records)
 	merged.Exists = v4.Exists || v6.Exists
 	merged.Authentic = v4.Authentic && v6.Authentic
+	merged.Stale = v4.Stale || v6.Stale
 	switch {
 	case len(v4.Records) == 0:
 		merged.TTL, merged.Canonical, merged.Aliases = v6.TTL, v6.Canonical, v6.Aliases
@@ -184,7 +188,8 @@ func lookup[T any](ctx context.Context, r Resolver, q Question, read func(RR) (T
 		}
 		set.Records = append(set.Records, value)
 	}
-	if stale := answer.Extended == wire.ExtendedErrorCodeStaleAnswer || answer.Extended == wire.ExtendedErrorCodeStaleNXDOMAINAnswer; stale && len(set.Records) == 0 {
+	set.Stale = answer.Extended == wire.ExtendedErrorCodeStaleAnswer || answer.Extended == wire.ExtendedErrorCodeStaleNXDOMAINAnswer
+	if set.Stale && len(set.Records) == 0 {
 		// Mail bounces where there is nothing: that has to be true now.
 		return Set[T]{Canonical: q.Name}, &Error{Question: q, Trouble: ServerFailed, Detail: "there was nothing when it was known last, and nothing newer can be had"}
 	}

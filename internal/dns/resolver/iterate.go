@@ -25,7 +25,7 @@ func (r *Resolver) chase(ctx context.Context, q dns.Question, parent *ledger) (d
 	for {
 		pieces, err := r.step(ctx, led)
 		if err != nil {
-			return dns.Answer{}, of(q, err)
+			return dns.Answer{}, spent(of(q, err), led)
 		}
 		now := time.Now()
 		target := led.name
@@ -36,9 +36,9 @@ func (r *Resolver) chase(ctx context.Context, q dns.Question, parent *ledger) (d
 			}
 			switch {
 			case seen[target]:
-				return dns.Answer{}, of(q, led.exhausted(limitAliases, "the aliases lead in a circle, to %s", target))
+				return dns.Answer{}, spent(of(q, led.exhausted(limitAliases, "the aliases lead in a circle, to %s", target)), led)
 			case len(seen) > maxRestarts:
-				return dns.Answer{}, of(q, led.exhausted(limitAliases, "more than %d aliases", maxRestarts))
+				return dns.Answer{}, spent(of(q, led.exhausted(limitAliases, "more than %d aliases", maxRestarts)), led)
 			}
 			seen[target] = true
 		}
@@ -54,11 +54,12 @@ func addTo(answer *dns.Answer, typ dns.Type, p *piece, now time.Time) bool {
 	left = min(left, p.ttl)
 	answer.Authentic = p.secure && (answer.Authentic || len(answer.Answer) == 0)
 	answer.Answer = append(answer.Answer, retime(p.answer, left)...)
+	// Every alias that was made from a wildcard has proofs of its own (RFC 4035 §3.1.3.3).
+	answer.Authority = append(answer.Authority, retime(p.authority, left)...)
 	if !p.target.IsZero() && typ != dns.TypeCNAME {
 		return false
 	}
 	answer.Rcode = p.rcode
-	answer.Authority = retime(p.authority, left)
 	return true
 }
 
@@ -74,6 +75,17 @@ func of(q dns.Question, err error) error {
 	if e.Question.Name != q.Name || e.Question.Type != q.Type {
 		about.Detail = strings.TrimSuffix("at "+e.Question.String()+": "+e.Detail, ": ")
 	}
+	return &about
+}
+
+// spent says in an error what it has cost: nothing, where it was known.
+func spent(err error, led *ledger) error {
+	var e *dns.Error
+	if !errors.As(err, &e) || e.Packets == led.packets {
+		return err
+	}
+	about := *e // the cache has the other
+	about.Packets = led.packets
 	return &about
 }
 
