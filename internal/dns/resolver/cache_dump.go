@@ -2,11 +2,15 @@ package resolver
 
 import (
 	"bufio"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -15,13 +19,15 @@ import (
 	"mxward/internal/dns/dnssec"
 )
 
-// A dump is a line that names the format and its version, an octet that is 1 if what is in
-// it was validated, and the pieces, each with its length before and a checksum behind it.
-// An empty piece and the number of pieces end it.
+// A dump is a line that names the format and its version, the fingerprint of whom it was
+// made by, and the pieces, each with its length before and a checksum behind it. An empty
+// piece and the number of pieces end it.
 const (
-	dumpMagic     = "mxward cache 1\n"
+	dumpMagic     = "mxward cache 2\n"
+	maxDump       = 256 << 20 // octets; what does not fit is left out
 	maxDumpRecord = 128 << 10
 	dumpFixed     = 27 // octets before the names
+	dumpFrame     = 8  // octets around a piece
 )
 
 // Flags of a piece in a dump.
@@ -34,6 +40,48 @@ const (
 
 var errDump = errors.New("not a dump of a cache")
 
+// ErrOtherDump is that of Load for a dump of a resolver to which answers meant something
+// else: it believed or asked others.
+var ErrOtherDump = errors.New("it was made with other roots, trust anchors, zones or protection")
+
+// fingerprint is a digest of all that decides what a piece of the cache means: where the
+// tree begins, who is asked for what, who is believed, and what is taken out of answers.
+// Local data are not among it: they are never cached, and stand before the cache.
+func (r *Resolver) fingerprint() [sha256.Size]byte {
+	var lines []string
+	line := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
+	for _, h := range r.Hints {
+		line("root %s %s", h.Name, h.Addr)
+	}
+	for _, s := range r.Stubs {
+		line("stub %s %s", s.Zone, sortedServers(s.Servers))
+	}
+	for _, f := range r.Forwards {
+		line("forward %s %s %t %s", f.Zone, sortedServers(f.Servers), f.TLS, f.ServerName)
+	}
+	for _, anchors := range r.trust.anchors {
+		for _, rr := range anchors {
+			line("anchor %s", rr)
+		}
+	}
+	for _, zone := range r.trust.negative {
+		line("negative %s", zone)
+	}
+	if r.RebindProtection {
+		line("protected")
+		for _, zone := range r.PrivateZones {
+			line("private %s", zone)
+		}
+	}
+	line("loopback %t", r.AllowLoopback)
+	slices.Sort(lines)
+	return sha256.Sum256([]byte(strings.Join(lines, "\n")))
+}
+
+func sortedServers(servers []netip.AddrPort) []netip.AddrPort {
+	return slices.SortedFunc(slices.Values(servers), netip.AddrPort.Compare)
+}
+
 // Dump writes what the cache knows and what has not expired, with the time at which each
 // piece will, so that Load can go on from there after a restart. It hinders nobody.
 func (r *Resolver) Dump(w io.Writer) error {
@@ -41,8 +89,9 @@ func (r *Resolver) Dump(w io.Writer) error {
 	now := time.Now()
 	out := bufio.NewWriter(w)
 	_, _ = out.WriteString(dumpMagic) // errors stay with out until Flush
-	_ = out.WriteByte(boolOctet(r.validating()))
-	count := uint32(0)
+	mark := r.fingerprint()
+	_, _ = out.Write(mark[:])
+	count, size := uint32(0), len(dumpMagic)+len(mark)+dumpFrame
 	var record []byte
 	for i := range r.cache.shards {
 		for _, e := range r.cache.shards[i].pieces() {
@@ -50,6 +99,9 @@ func (r *Resolver) Dump(w io.Writer) error {
 				continue
 			}
 			record = e.appendRecord(record[:0], now)
+			if size += dumpFrame + len(record); size > maxDump {
+				break
+			}
 			writeRecord(out, record)
 			count++
 		}
@@ -59,13 +111,6 @@ func (r *Resolver) Dump(w io.Writer) error {
 		return fmt.Errorf("dump the cache: %w", err)
 	}
 	return nil
-}
-
-func boolOctet(b bool) byte {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // pieces gives the shard's pieces, the oldest first.
@@ -112,13 +157,13 @@ func (e *entry) appendRecord(record []byte, now time.Time) []byte {
 	return append(record, e.body()...)
 }
 
-// Load adds what a Dump has kept, except for what has expired since, and gives how many
-// pieces that were. What comes before an error is kept. Nothing is taken over from a
-// Resolver that did not validate by one that does. The source must be as trustworthy as
-// the program itself.
+// Load adds what a Dump has kept, except for what has expired since or is known anew, and
+// gives how many pieces that were. What comes before an error is kept. Nothing is taken over
+// from a Resolver with another fingerprint: that is ErrOtherDump. The source must be as
+// trustworthy as the program itself. Questions may be asked meanwhile.
 func (r *Resolver) Load(from io.Reader) (int, error) {
 	r.once.Do(r.start)
-	n, err := r.load(bufio.NewReader(from))
+	n, err := r.load(bufio.NewReader(io.LimitReader(from, maxDump)))
 	if err != nil {
 		return n, fmt.Errorf("load the cache: %w", err)
 	}
@@ -126,15 +171,15 @@ func (r *Resolver) Load(from io.Reader) (int, error) {
 }
 
 func (r *Resolver) load(in *bufio.Reader) (loaded int, err error) {
-	head := make([]byte, len(dumpMagic)+1)
+	head := make([]byte, len(dumpMagic)+sha256.Size)
 	if _, err := io.ReadFull(in, head); err != nil {
 		return 0, fmt.Errorf("%w: %w", errDump, err)
 	}
 	if string(head[:len(dumpMagic)]) != dumpMagic {
 		return 0, fmt.Errorf("%w: it does not begin with %q", errDump, dumpMagic)
 	}
-	if head[len(dumpMagic)] != boolOctet(r.validating()) {
-		return 0, nil
+	if mark := r.fingerprint(); string(head[len(dumpMagic):]) != string(mark[:]) {
+		return 0, ErrOtherDump
 	}
 	now := time.Now()
 	for count := uint32(0); ; count++ {
@@ -147,7 +192,7 @@ func (r *Resolver) load(in *bufio.Reader) (loaded int, err error) {
 			return loaded, fmt.Errorf("piece %d: %w", count+1, err)
 		}
 		// A clock that was set back must not prolong anything.
-		if !expires.After(now) || expires.Sub(now) > maxTTL {
+		if !expires.After(now) || expires.Sub(now) > p.ttl || r.cache.find(p.ask, now) != nil {
 			continue
 		}
 		r.cache.keep(p, expires, now)

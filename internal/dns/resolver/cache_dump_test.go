@@ -2,13 +2,20 @@ package resolver
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"io"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	wire "github.com/miekg/dns"
+
 	"mxward/internal/dns"
+	"mxward/internal/dns/dnssec"
 )
 
 // warmed gives a world whose cache has one of everything, and the questions.
@@ -110,24 +117,122 @@ func TestLoadBroken(t *testing.T) {
 			t.Fatalf("cut after %d of %d octets: %v", n, len(dump), err)
 		}
 	}
-	for i := len(dumpMagic) + 1; i < len(dump); i += 47 {
+	for i := len(dumpMagic) + sha256.Size; i < len(dump); i += 47 {
 		broken := bytes.Clone(dump)
 		broken[i] ^= 0x55
 		if err := load(broken); !errors.Is(err, errDump) {
 			t.Fatalf("octet %d changed: %v", i, err)
 		}
 	}
-	if err := load([]byte("mxward cache 2\n\x00\x00\x00\x00\x00\x00\x00\x00\x00")); !errors.Is(err, errDump) {
+	if err := load(append([]byte("mxward cache 1\n"), dump[len(dumpMagic):]...)); !errors.Is(err, errDump) {
 		t.Errorf("another version: %v", err)
-	}
-	other := bytes.Clone(dump)
-	other[len(dumpMagic)] ^= 1
-	if n, err := (&Resolver{Hints: w.Resolver.Hints}).Load(bytes.NewReader(other)); n != 0 || err != nil {
-		t.Errorf("from one that did not validate as we do: %d pieces, %v", n, err)
 	}
 	if err := w.Resolver.Dump(brokenWriter{}); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a disk that is full: %v", err)
 	}
+}
+
+// TestOtherDump: what a resolver has found that asked or believed others is not taken over.
+func TestOtherDump(t *testing.T) {
+	at := netip.MustParseAddrPort("192.0.2.60:53")
+	other := netip.MustParseAddrPort("192.0.2.61:53")
+	corp, org := dns.MustName("corp.example"), dns.MustName("example.org")
+	anchor := dnssec.RootAnchors()[:1]
+	hints := []Hint{{dns.MustName("a.root.example"), at.Addr()}}
+	makers := map[string]func() *Resolver{
+		"nothing":              func() *Resolver { return &Resolver{} },
+		"no validation":        func() *Resolver { return &Resolver{NoValidation: true} },
+		"other roots":          func() *Resolver { return &Resolver{Hints: hints} },
+		"other anchors":        func() *Resolver { return &Resolver{Hints: hints, TrustAnchors: anchor} },
+		"a negative anchor":    func() *Resolver { return &Resolver{NegativeTrustAnchors: []dns.Name{corp}} },
+		"another negative one": func() *Resolver { return &Resolver{NegativeTrustAnchors: []dns.Name{org}} },
+		"a stub":               func() *Resolver { return &Resolver{Stubs: []Stub{{corp, []netip.AddrPort{at}}}} },
+		"the stub elsewhere":   func() *Resolver { return &Resolver{Stubs: []Stub{{corp, []netip.AddrPort{other}}}} },
+		"a forward":            func() *Resolver { return &Resolver{Forwards: []Forward{{Zone: corp, Servers: []netip.AddrPort{at}}}} },
+		"the forward over TLS": func() *Resolver {
+			return &Resolver{Forwards: []Forward{{Zone: corp, Servers: []netip.AddrPort{at}, TLS: true}}}
+		},
+		"everything forwarded": func() *Resolver {
+			return &Resolver{Forwards: []Forward{{Zone: dns.Root, Servers: []netip.AddrPort{at}}}}
+		},
+		"protection":         func() *Resolver { return &Resolver{RebindProtection: true} },
+		"an exception to it": func() *Resolver { return &Resolver{RebindProtection: true, PrivateZones: []dns.Name{corp}} },
+		"loopback":           func() *Resolver { return &Resolver{AllowLoopback: true} },
+	}
+	for from, maker := range makers {
+		dump := dumped(t, maker())
+		for to, taker := range makers {
+			_, err := taker().Load(bytes.NewReader(dump))
+			if same := from == to; errors.Is(err, ErrOtherDump) == same || same && err != nil {
+				t.Errorf("from one with %s to one with %s: %v", from, to, err)
+			}
+		}
+	}
+	// The order of a plan means nothing, and what does not change answers neither.
+	a := &Resolver{Stubs: []Stub{{corp, []netip.AddrPort{at, other}}, {org, []netip.AddrPort{at}}}, CacheBytes: 1 << 20, StaleFor: -1}
+	b := &Resolver{Stubs: []Stub{{org, []netip.AddrPort{at}}, {corp, []netip.AddrPort{other, at}}}, NoIPv6: true}
+	if _, err := b.Load(bytes.NewReader(dumped(t, a))); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestDumpClock: a clock that was set back prolongs nothing, and what was asked again
+// before the dump was read stays.
+func TestDumpClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		name := dns.MustName("www.example.com")
+		var early Resolver
+		early.once.Do(early.start)
+		time.Sleep(time.Hour) // the dump is made an hour later than it is read
+		p := &piece{ask: ask{name: name, typ: dns.TypeA}, ttl: time.Minute, answer: records("www.example.com. 60 IN A 192.0.2.80")}
+		var late Resolver
+		late.once.Do(late.start)
+		late.cache.keep(p, time.Time{}, time.Now())
+		dump := dumped(t, &late)
+		record := dump[len(dumpMagic)+sha256.Size+4:]
+		at := record[14:22]
+		binary.BigEndian.PutUint64(at, uint64(time.Now().Add(time.Hour).UnixNano()))
+		length := binary.BigEndian.Uint32(dump[len(dumpMagic)+sha256.Size:])
+		binary.BigEndian.PutUint32(record[length:], crc32.ChecksumIEEE(record[:length]))
+		if n, err := early.Load(bytes.NewReader(dump)); n != 0 || err != nil {
+			t.Errorf("a piece that lasts longer than its TTL: %d, %v", n, err)
+		}
+		fresh := &piece{ask: ask{name: name, typ: dns.TypeA}, ttl: time.Hour, answer: records("www.example.com. 3600 IN A 192.0.2.81")}
+		early.cache.keep(fresh, time.Time{}, time.Now())
+		if n, err := early.Load(bytes.NewReader(dumped(t, &late))); n != 0 || err != nil {
+			t.Errorf("what is known anew was loaded over: %d, %v", n, err)
+		}
+		if a, ok := early.fromCache(dns.Question{Name: name, Type: dns.TypeA}); !ok || a.Answer[0].(*wire.A).A.String() != "192.0.2.81" {
+			t.Errorf("%v, %v", a, ok)
+		}
+	})
+}
+
+// FuzzDump: a whole dump, whatever it is, is loaded or refused, and what comes of it is no
+// more than what there was of it.
+func FuzzDump(f *testing.F) {
+	var r Resolver
+	r.once.Do(r.start)
+	for _, name := range []string{"www.example.com", "a.example.com"} {
+		r.cache.keep(&piece{ask: ask{name: dns.MustName(name), typ: dns.TypeA}, ttl: time.Hour,
+			answer: records(name + ". 3600 IN A 192.0.2.80")}, time.Time{}, time.Now())
+	}
+	var b bytes.Buffer
+	if err := r.Dump(&b); err != nil {
+		f.Fatal(err)
+	}
+	head := len(dumpMagic) + sha256.Size
+	mark := b.Bytes()[:head:head]
+	f.Add(b.Bytes()[head:])
+	f.Add(b.Bytes()[head : b.Len()-3])
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, pieces []byte) {
+		n, err := new(Resolver).Load(bytes.NewReader(append(mark, pieces...)))
+		if err != nil && !errors.Is(err, errDump) || n*(dumpFixed+dumpFrame) > len(pieces) {
+			t.Fatalf("%d pieces of %d octets, %v", n, len(pieces), err)
+		}
+	})
 }
 
 type brokenWriter struct{}

@@ -22,8 +22,9 @@ type Stats struct {
 	Rebinds    uint64 // answers that led into a private network
 	Panics     uint64 // faults of ours that were caught
 
-	Replies uint64        // that came from servers
-	RTT     time.Duration // that they took, all together
+	Replies uint64            // that came from servers
+	RTT     time.Duration     // that they took, all together
+	Within  [rttBounds]uint64 // of the replies, those that took no longer than the bound of RTTBounds
 
 	// By kind, without those at zero. Those answered on the wire are not in Types and
 	// Answers.
@@ -83,15 +84,26 @@ const (
 	countedExtended = 32 // extended errors; 27 is an unsupported NSEC3 iteration count
 )
 
+// rttBounds is the number of bounds that times of replies are counted by.
+const rttBounds = 10
+
+// RTTBounds gives the bounds of Stats.Within, the least first: from a server next door to
+// one that is too slow for mail; a packet is given up after 1.5 s, a TCP exchange after 3.
+func RTTBounds() [rttBounds]time.Duration {
+	const ms = time.Millisecond
+	return [...]time.Duration{1 * ms, 5 * ms, 10 * ms, 25 * ms, 50 * ms, 100 * ms, 250 * ms, 500 * ms, 1000 * ms, 2500 * ms}
+}
+
 type counters struct {
 	hits, packets, strays, nearMisses, tcp, stale, renewals, rebinds, panics atomic.Uint64
 
-	replies, rtt atomic.Uint64 // rtt in nanoseconds
-	types        [countedTypes]atomic.Uint64
-	rcodes       [countedRcodes]atomic.Uint64
-	troubles     [countedTroubles]atomic.Uint64 // under 0: the asker's context ended first
-	limits       [limits]atomic.Uint64
-	bogus        [countedExtended]atomic.Uint64
+	replies  [rttBounds + 1]atomic.Uint64 // by the first bound that they kept; the last kept none
+	rtt      atomic.Uint64                // nanoseconds
+	types    [countedTypes]atomic.Uint64
+	rcodes   [countedRcodes]atomic.Uint64
+	troubles [countedTroubles]atomic.Uint64 // under 0: the asker's context ended first
+	limits   [limits]atomic.Uint64
+	bogus    [countedExtended]atomic.Uint64
 }
 
 // done counts a question that has come to its end.
@@ -113,7 +125,11 @@ func (c *counters) done(typ dns.Type, rcode dns.Rcode, err error) {
 
 // replied counts a reply's time.
 func (c *counters) replied(took time.Duration) {
-	c.replies.Add(1)
+	bucket := 0
+	for bounds := RTTBounds(); bucket < rttBounds && took > bounds[bucket]; {
+		bucket++
+	}
+	c.replies[bucket].Add(1)
 	c.rtt.Add(uint64(max(0, took)))
 }
 
@@ -125,9 +141,15 @@ func (r *Resolver) Stats() Stats {
 		Questions: wired, Hits: c.hits.Load() + wired, Packets: c.packets.Load(),
 		Strays: c.strays.Load(), NearMisses: c.nearMisses.Load(), TCP: c.tcp.Load(),
 		Stale: c.stale.Load(), Renewals: c.renewals.Load(), Rebinds: c.rebinds.Load(), Panics: c.panics.Load(),
-		Replies: c.replies.Load(), RTT: time.Duration(c.rtt.Load()),
+		RTT:   time.Duration(c.rtt.Load()),
 		Types: tally[dns.Type](c.types[:]), Answers: tally[dns.Rcode](c.rcodes[:]),
 		Troubles: tally[dns.Trouble](c.troubles[:]), Limits: map[string]uint64{}, Bogus: tally[uint16](c.bogus[:]),
+	}
+	for i := range c.replies {
+		s.Replies += c.replies[i].Load()
+		if i < rttBounds {
+			s.Within[i] = s.Replies
+		}
 	}
 	for _, n := range s.Types {
 		s.Questions += n
