@@ -114,10 +114,7 @@ func (c *cache) locate(name []byte, a ask, now int64) *entry {
 // when the parent takes the zone back, its data goes with it. A TTL of 0 serves only the
 // question at hand (RFC 1035 §3.2.1).
 func (c *cache) keep(p *piece, lease, now time.Time) {
-	p.expires = now.Add(p.ttl)
-	if !lease.IsZero() && lease.Before(p.expires) {
-		p.expires = lease
-	}
+	p.ends(lease, now)
 	if !p.expires.After(now) || p.rcode == rcodeYXDomain || c.barred != nil && c.barred(p.ask) {
 		return
 	}
@@ -134,6 +131,14 @@ func (c *cache) keep(p *piece, lease, now time.Time) {
 	skeleton.name, skeleton.answer, skeleton.authority = dns.Name{}, nil, nil
 	e := &entry{value: &skeleton, answers: uint16(len(p.answer)), authority: uint16(len(p.authority))}
 	c.store(key, e, body, p.expires, pieceBytes+len(skeleton.target.String()))
+}
+
+// ends sets when a piece expires.
+func (p *piece) ends(lease, now time.Time) {
+	p.expires = now.Add(p.ttl)
+	if !lease.IsZero() && lease.Before(p.expires) {
+		p.expires = lease
+	}
 }
 
 // piece gives back what keep took.

@@ -94,15 +94,19 @@ func (e *entry) ttl(i int, now time.Time) uint32 {
 	return uint32(left(p.expires, now, p.ttl) / time.Second)
 }
 
-// ttl gives the TTL of one record; those of the authority section belong to the last link.
+// ttl gives the TTL of one record; those of the authority section may come from any link,
+// and have the least of all.
 func (c *chain) ttl(i int, now time.Time) uint32 {
-	for n, l := range c.links {
-		if i < l.records || n == len(c.links)-1 {
-			return uint32(left(l.expires, now, l.ttl) / time.Second)
+	rest := maxTTL
+	for _, l := range c.links {
+		of := left(l.expires, now, l.ttl)
+		if i < l.records {
+			return uint32(of / time.Second)
 		}
 		i -= l.records
+		rest = min(rest, of)
 	}
-	return 0
+	return uint32(rest / time.Second)
 }
 
 // head gives the answer of an entry without its records.

@@ -146,16 +146,22 @@ func (s *scrubber) positive(name dns.Name, records []dns.RR) (*piece, error) {
 }
 
 // set makes a piece of records, which get one TTL, the least (RFC 2181 §5.2), and their
-// signatures if DNSSEC was asked for.
+// signatures if DNSSEC was asked for. Proofs that have to go along live no longer than that.
 func (s *scrubber) set(a ask, records []dns.RR) *piece {
 	if s.dnssec && a.typ != dns.TypeANY && a.typ != dns.Type(wire.TypeRRSIG) {
 		records = append(records, signatures(s.answer, a)...)
 	}
-	ttl := maxTTL
+	proof := s.expansion(records)
+	ttl := least(least(maxTTL, records), proof)
+	return &piece{ask: a, answer: retime(records, ttl), authority: retime(proof, ttl), ttl: ttl}
+}
+
+// least gives the least TTL of the records, ttl at most.
+func least(ttl time.Duration, records []dns.RR) time.Duration {
 	for _, rr := range records {
 		ttl = min(ttl, seconds(rr.Header().Ttl))
 	}
-	return &piece{ask: a, answer: retime(records, ttl), authority: s.expansion(records, ttl), ttl: ttl}
+	return ttl
 }
 
 // signatures gives the RRSIGs over the set a.
@@ -251,8 +257,9 @@ func (s *scrubber) nothing(name dns.Name, rcode dns.Rcode, soa *wire.SOA) (findi
 	p := &piece{ask: ask{name, s.typ, s.dnssec, s.unchecked}, rcode: rcode}
 	if soa != nil {
 		// RFC 2308 §5: the lesser of the SOA's TTL and its MINIMUM.
-		p.ttl = min(seconds(soa.Hdr.Ttl), seconds(soa.Minttl), maxNegativeTTL)
-		p.authority = retime(append([]dns.RR{soa}, s.proof()...), p.ttl)
+		proof := s.proof()
+		p.ttl = least(min(seconds(soa.Hdr.Ttl), seconds(soa.Minttl), maxNegativeTTL), proof)
+		p.authority = retime(append([]dns.RR{soa}, proof...), p.ttl)
 	}
 	return finding{pieces: append(s.chain, p)}, nil
 }

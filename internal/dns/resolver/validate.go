@@ -75,11 +75,14 @@ func (r *Resolver) vetted(ctx context.Context, led *ledger, servers dns.Name, pi
 		}
 		p.unchecked, p.dnssec = led.unchecked, led.dnssec
 		if !led.dnssec {
-			p.answer, p.authority = bare(p.answer, p.typ), bare(p.authority, p.typ)
+			p.answer, p.authority = bare(p.answer, p.typ), bare(p.authority, noType)
 		}
 	}
 	return pieces, nil
 }
+
+// noType asks for no type of DNSSEC's: nobody's question is about the authority section.
+const noType = dns.Type(0)
 
 // bare leaves out what only those want who asked for it (RFC 4035 §3.2.1).
 func bare(section []dns.RR, typ dns.Type) []dns.RR {

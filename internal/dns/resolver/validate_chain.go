@@ -181,7 +181,11 @@ func (r *Resolver) delegationSigner(ctx context.Context, led *ledger, zone dns.N
 		p := *d.ds
 		err := r.vet(ctx, sub, d.above, &p)
 		if err == nil {
-			r.cache.keep(&p, d.lease, now)
+			// A referral proves without an SOA that there is no DS. That is no answer to give
+			// to others (RFC 2308 §2.2); the judgement is kept by itself.
+			if p.ends(d.lease, now); len(p.answer) > 0 {
+				r.cache.keep(&p, d.lease, now)
+			}
 			return &p, nil
 		}
 		if dns.TroubleOf(err) != dns.Bogus {

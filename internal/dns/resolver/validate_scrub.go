@@ -1,8 +1,6 @@
 package resolver
 
 import (
-	"time"
-
 	wire "github.com/miekg/dns"
 
 	"mxward/internal/dns"
@@ -10,11 +8,11 @@ import (
 
 // expansion gives the proofs that come with a set that was made from a wildcard: without
 // them nobody can know that the name itself is not there (RFC 4035 §5.3.4).
-func (s *scrubber) expansion(records []dns.RR, ttl time.Duration) []dns.RR {
+func (s *scrubber) expansion(records []dns.RR) []dns.RR {
 	for _, rr := range records {
 		sig, ok := rr.(*wire.RRSIG)
 		if ok && int(sig.Labels) < len(dns.NameOf(sig.Hdr.Name).Labels()) {
-			return retime(s.proof(), ttl)
+			return s.proof()
 		}
 	}
 	return nil
