@@ -88,19 +88,20 @@ const message = "From: A <a@example.com>\r\nTo: b@example.net\r\nSubject: one\r\
 func shapes() map[string]string {
 	head := "From: a@example.com\r\nTo: b@example.net\r\n"
 	return map[string]string{
-		"plain":             message,
-		"empty body":        head + "\r\n",
-		"only empty lines":  head + "\r\n\r\n\r\n\r\n",
-		"only white space":  head + "\r\n \t\r\n  \r\n",
-		"folded":            head + "Subject:  one\r\n  two \t three\r\n\tfour  \r\nReferences:\r\n <a@x>\r\n <b@x>\r\n\r\nx\r\n",
-		"no last line end":  head + "\r\nx",
-		"trailing space":    head + "\r\na \t\r\n  b\t \tc \r\n",
-		"eight bit":         head + "Subject: gr\u00fc\u00dfe \xe4\r\n\r\n\xff\xfe \u4e16\u754c\r\n",
-		"long line":         head + "\r\n" + strings.Repeat("long ", 20000) + "\r\n",
-		"many lines":        head + "\r\n" + strings.Repeat("a line of the body \r\n\r\n", 5000),
-		"repeated fields":   head + "Received: one\r\nReceived: two\r\nComments: x\r\nComments: y\r\n\r\nx\r\n",
-		"names in any case": "fRoM: a@example.com\r\nTO: b@example.net\r\nsUBJECT: x\r\n\r\nx\r\n",
-		"an empty field":    head + "Subject:\r\nCc: \r\n\r\nx\r\n",
+		"plain":                message,
+		"empty body":           head + "\r\n",
+		"only empty lines":     head + "\r\n\r\n\r\n\r\n",
+		"only white space":     head + "\r\n \t\r\n  \r\n",
+		"folded":               head + "Subject: one\r\n  two \t three\r\n\tfour\r\nReferences: <a@x>\r\n <b@x>\r\n\r\nx\r\n",
+		"no last line end":     head + "\r\nx",
+		"trailing space":       head + "\r\na \t\r\n  b\t \tc \r\n",
+		"eight bit":            head + "Subject: gr\u00fc\u00dfe \xe4\r\n\r\n\xff\xfe \u4e16\u754c\r\n",
+		"long line":            head + "\r\n" + strings.Repeat("long ", 20000) + "\r\n",
+		"many lines":           head + "\r\n" + strings.Repeat("a line of the body \r\n\r\n", 5000),
+		"repeated fields":      head + "Received: one\r\nReceived: two\r\nComments: x\r\nComments: y\r\n\r\nx\r\n",
+		"names in any case":    "fRoM: a@example.com\r\nTO: b@example.net\r\nsUBJECT: x\r\n\r\nx\r\n",
+		"space around a value": head + "Subject:  one \t\r\n two  \r\nReferences:\r\n <a@x>\r\n\r\nx\r\n",
+		"an empty field":       head + "Subject:\r\nCc: \r\n\r\nx\r\n",
 	}
 }
 
