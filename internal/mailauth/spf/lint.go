@@ -54,6 +54,9 @@ const (
 	widestIPv4  = 16  // ours: prefix lengths
 	widestIPv6  = 32  // ours
 	manyLookups = 8   // ours: of the ten
+
+	maxCompared = 256  // ours: terms before one that are searched for its like
+	maxMended   = 4096 // ours: octets of a text that Mend tries
 )
 
 // almost is how texts begin that were meant to be SPF records.
@@ -109,8 +112,9 @@ func Lint(text string) []Finding {
 		}
 		all = append(all, f)
 	}
+	end := record.all()
 	for i := range record.Terms {
-		all = append(all, lintTerm(record, i)...)
+		all = append(all, lintTerm(record, i, end)...)
 	}
 	slices.SortStableFunc(all, func(a, b Finding) int { return a.Pos - b.Pos })
 	if len(faults) == 0 {
@@ -138,7 +142,7 @@ func lintVersion(text string) Finding {
 // made one, all at the end. It is false where a term cannot be guessed. What it gives can
 // be parsed; whether it is what was meant, only its writer knows.
 func Mend(text string) (string, bool) {
-	if len(text) > maxText {
+	if len(text) > maxMended {
 		return "", false
 	}
 	text = strings.ReplaceAll(text, `" "`, "") // the strings of a zone file are joined
@@ -171,17 +175,19 @@ func Mend(text string) (string, bool) {
 		}
 	}
 	mended, err := Parse(Record{append(terms, last...)}.String())
-	return mended.String(), err == nil
+	if err != nil {
+		return "", false
+	}
+	return mended.String(), true
 }
 
-// lintTerm looks at one term among the others.
-func lintTerm(r Record, i int) []Finding {
+// lintTerm looks at term i among the others; end is where the first all stands, or -1.
+func lintTerm(r Record, i, end int) []Finding {
 	t := r.Terms[i]
 	var all []Finding
 	add := func(id string, s Severity, text, fix string) {
 		all = append(all, Finding{ID: id, Severity: s, Pos: t.Pos, Found: clip(t.String()), Text: text, Fix: fix})
 	}
-	end := r.all()
 	switch {
 	case t.Modifier && t.Name == nameRedirect && end >= 0:
 		add("spf.redirect-ignored", SeverityNotice, "redirect does nothing where there is an all (RFC 7208 §6.1)", "drop one of the two")
@@ -206,7 +212,7 @@ func lintTerm(r Record, i int) []Finding {
 	case namePTR:
 		add("spf.ptr", SeverityWarning, "ptr is slow and unreliable, and should not be used (RFC 7208 §5.5)", "name the networks with ip4: and ip6:")
 	}
-	if earlier := covering(r.Terms[:i], t); earlier != "" {
+	if earlier := covering(r.Terms[max(0, i-maxCompared):i], t); earlier != "" {
 		add("spf.duplicate-term", SeverityNotice, earlier+" says so already", "drop it")
 	}
 	if strings.HasSuffix(string(t.Domain), ".") {

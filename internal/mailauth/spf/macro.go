@@ -45,7 +45,7 @@ func cutExpand(s, letters string) (e expand, length int, fault string) {
 		return e, 2, ""
 	case '{':
 	default:
-		return e, 0, fmt.Sprintf("%% is followed by %q", s[1])
+		return e, 0, fmt.Sprintf("%% is followed by %q", s[1:2])
 	}
 	end := strings.IndexByte(s, '}')
 	if end < 3 {
@@ -55,9 +55,9 @@ func cutExpand(s, letters string) (e expand, length int, fault string) {
 	e.escape = s[2] != e.letter
 	if strings.IndexByte(letters, e.letter) < 0 {
 		if strings.IndexByte(explainLetters, e.letter) >= 0 {
-			return e, 0, fmt.Sprintf("the macro letter %q is allowed in explanations only", s[2])
+			return e, 0, fmt.Sprintf("the macro letter %q is allowed in explanations only", s[2:3])
 		}
-		return e, 0, fmt.Sprintf("there is no macro letter %q", s[2])
+		return e, 0, fmt.Sprintf("there is no macro letter %q", s[2:3])
 	}
 	rest := s[3:end]
 	digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))

@@ -156,7 +156,7 @@ func parseModifier(name, value string) (Term, *SyntaxError) {
 // parseArgument reads what follows a mechanism's name.
 func (t *Term) parseArgument(rest string) (fault string) {
 	if rest != "" && rest[0] != ':' && rest[0] != '/' {
-		return fmt.Sprintf("%q follows the name of a mechanism, where a colon, a slash or a space belongs", rest[0])
+		return fmt.Sprintf("%q follows the name of a mechanism, where a colon, a slash or a space belongs", rest[:1])
 	}
 	value, colon := strings.CutPrefix(rest, ":")
 	switch t.Name {

@@ -206,7 +206,7 @@ func (t *Tree) String() string {
 func (t *Tree) write(b *strings.Builder, indent string) {
 	record := t.Record
 	if record == "" {
-		record = "no policy"
+		record = "nothing to follow"
 	}
 	fmt.Fprintf(b, "%s%s: %s\n", indent, printable(t.Domain), printable(record))
 	if t.Err != nil {
