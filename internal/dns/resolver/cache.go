@@ -28,6 +28,7 @@ const (
 	kindFailure
 	kindChain // the whole answer to a question whose name is an alias
 	kindTrust // what is known of the keys of the zone
+	kindDoubt // when the zone's delegation was last fetched anew because it looked bogus
 )
 
 type cacheKey struct {

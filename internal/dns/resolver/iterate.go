@@ -148,6 +148,7 @@ func (r *Resolver) iterate(ctx context.Context, led *ledger) ([]*piece, error) {
 	var failed *serversFailed // with a delegation that was old
 	var short minimiser
 	var bogus error // what one server said
+	doubted := false
 	for referrals := 0; referrals < maxReferrals; {
 		if failed != nil && cut.same(failed.cut) {
 			return nil, failed.err // the parent says what we knew
@@ -169,18 +170,22 @@ func (r *Resolver) iterate(ctx context.Context, led *ledger) ([]*piece, error) {
 		if found.referral == nil {
 			pieces, err := r.vetted(ctx, led, cut.zone, found.pieces)
 			switch {
-			case err != nil && bogus != nil:
-				return nil, bogus
-			case err != nil && r.anotherTry(led, cut, found.from, err):
+			case err != nil && bogus == nil && r.anotherTry(led, cut, found.from, err):
 				bogus, why = err, "what "+found.from.String()+" says is bogus"
 				continue
+			case err != nil && !doubted && r.doubt(led, cut, err):
+				doubted, bogus, short = true, nil, minimiser{}
+				cut, why = r.closest(led.ask), "what the servers known of "+cut.zone.String()+" say is bogus: are they still its servers?"
+				continue
+			case err != nil && bogus != nil:
+				return nil, bogus
 			case err != nil:
 				return nil, err
 			}
 			pieces = r.withoutPrivate(led.ask, pieces)
-			now := time.Now()
+			now, lease := time.Now(), r.lease(cut)
 			for _, p := range pieces {
-				r.cache.keep(p, cut.lease, now)
+				r.cache.keep(p, lease, now)
 			}
 			return pieces, nil
 		}
@@ -222,9 +227,9 @@ func (r *Resolver) closest(a ask) *delegation {
 func (r *Resolver) descend(cut, child *delegation) *delegation {
 	now := time.Now()
 	child.since, child.above = now, cut.zone
-	child.lease = now.Add(child.ttl)
-	if !cut.lease.IsZero() && cut.lease.Before(child.lease) {
-		child.lease = cut.lease
+	child.lease = now.Add(child.signedFor())
+	if lease := r.lease(cut); !lease.IsZero() && lease.Before(child.lease) {
+		child.lease = lease
 	}
 	if child.lease.After(now) {
 		r.cache.keepDelegation(child)

@@ -138,6 +138,7 @@ func (r *Resolver) standing(ctx context.Context, led *ledger, zone dns.Name) (*z
 	t.standing = standingBy(zone, p)
 	if t.standing == signedZone {
 		t.ds = p.answer
+		r.shorten(zone, p.expires)
 	}
 	if p.ttl == 0 {
 		t.until = now
