@@ -124,8 +124,8 @@ func (a *App) Contacts(ctx context.Context, client netip.Addr, since time.Time) 
 }
 
 // Run serves until ctx ends, then stops: listeners first, so that nothing new is accepted;
-// then the queue, which lets attempts end for a moment and gives the other leases back;
-// then the store.
+// then the queue, which lets attempts end for a moment and gives the other leases back, and
+// the resolver, whose cache is kept; then the store.
 // The error is that of the first service that failed by itself.
 func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
@@ -144,6 +144,7 @@ func (a *App) Run(ctx context.Context) error {
 		background.Go(func() { a.report("queue", a.runner.Run(back)) })
 	}
 	background.Go(func() { a.housekeep(back) })
+	background.Go(func() { a.keepCache(back) })
 	a.logServing()
 
 	var cause error

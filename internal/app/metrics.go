@@ -34,6 +34,9 @@ type metric struct {
 	read   func(a *App, emit func(value float64, labels ...string))
 }
 
+// histogram is the kind of the one metric that is more than a number: replyTimes.
+const histogram = prometheus.ValueType(0)
+
 // metrics are all there are, as docs/metrics.md lists them. None is ever renamed.
 var metrics = []metric{
 	{"mxward_dns_questions_total", []string{"type"}, "Questions put to the resolver, by this program and through its listener, by record type; those that the listener answered from the cache at once are under cached.",
@@ -70,10 +73,8 @@ var metrics = []metric{
 		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Packets })},
 	{"mxward_dns_upstream_tcp_total", nil, "Questions to name servers that went on over TCP.",
 		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.TCP })},
-	{"mxward_dns_upstream_replies_total", nil, "Replies that came from name servers.",
-		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Replies })},
-	{"mxward_dns_upstream_reply_seconds_total", nil, "Time that the replies of name servers took, all together; divided by the replies it is the mean round-trip time.",
-		prometheus.CounterValue, stats(func(s resolver.Stats, emit func(float64, ...string)) { emit(s.RTT.Seconds()) })},
+	{"mxward_dns_upstream_reply_seconds", nil, "Replies of name servers, by the time that they took, as a histogram.",
+		histogram, nil},
 	{"mxward_dns_upstream_strays_total", nil, "Datagrams that were no reply to what was asked, and were dropped.",
 		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Strays })},
 	{"mxward_dns_upstream_near_misses_total", nil, "Dropped datagrams that somebody who forges answers might have sent.",
@@ -139,6 +140,14 @@ func stats(read func(s resolver.Stats, emit func(float64, ...string))) func(*App
 	return func(a *App, emit func(float64, ...string)) { read(a.iterative.Stats(), emit) }
 }
 
+func replyTimes(desc *prometheus.Desc, s resolver.Stats) prometheus.Metric {
+	atMost := map[float64]uint64{}
+	for i, bound := range resolver.RTTBounds() {
+		atMost[bound.Seconds()] = s.Within[i]
+	}
+	return prometheus.MustNewConstHistogram(desc, s.Replies, s.RTT.Seconds(), atMost)
+}
+
 func one(read func(resolver.Stats) uint64) func(*App, func(float64, ...string)) {
 	return stats(func(s resolver.Stats, emit func(float64, ...string)) { emit(float64(read(s))) })
 }
@@ -165,6 +174,10 @@ func (c collector) Describe(to chan<- *prometheus.Desc) {
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	for _, m := range metrics {
 		desc := m.desc()
+		if m.kind == histogram {
+			to <- replyTimes(desc, c.iterative.Stats())
+			continue
+		}
 		m.read(c.App, func(value float64, labels ...string) {
 			to <- prometheus.MustNewConstMetric(desc, m.kind, value, labels...)
 		})

@@ -102,6 +102,11 @@ func TestMetrics(t *testing.T) {
 		`mxward_smtp_sessions_open{host="mx1.example.com"} 0`,
 		`# TYPE mxward_smtp_sessions_open gauge`,
 		`# TYPE mxward_dns_upstream_packets_total counter`,
+		`# TYPE mxward_dns_upstream_reply_seconds histogram`,
+		`mxward_dns_upstream_reply_seconds_bucket{le="0.001"}`,
+		`mxward_dns_upstream_reply_seconds_bucket{le="2.5"} 3`,
+		`mxward_dns_upstream_reply_seconds_bucket{le="+Inf"} 3`,
+		`mxward_dns_upstream_reply_seconds_count 3`,
 		`go_goroutines`,
 	} {
 		if !strings.Contains(body, want+"\n") && !strings.Contains(body, want+" ") {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
 
@@ -18,6 +19,9 @@ type Resolver struct {
 	dns.Mux
 	Iterative *resolver.Resolver
 }
+
+// leastEntry is less than any name in the cache takes, so that its size is what bounds it.
+const leastEntry = 64
 
 // NewResolver reads the files that the plan names for its resolver. Iterative has not been
 // used yet, so that its fields may still be set.
@@ -39,6 +43,12 @@ func NewResolver(plan *site.Plan) (*Resolver, error) {
 		NegativeTrustAnchors: plan.Resolver.NegativeTrustAnchors,
 		RebindProtection:     plan.Resolver.RebindProtection,
 		PrivateZones:         plan.Resolver.PrivateZones,
+		CacheBytes:           int(min(plan.Resolver.CacheSize, math.MaxInt)),
+		CacheEntries:         int(min(plan.Resolver.CacheSize/leastEntry, math.MaxInt)),
+		StaleFor:             plan.Resolver.StaleFor,
+	}
+	if r.StaleFor == 0 {
+		r.StaleFor = -1 // in a plan 0 is a number, not a default
 	}
 	if plan.Resolver.RootHints == "" {
 		r.Hints = nil // the built-in ones, and with them the root's keys

@@ -1,80 +1,119 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"mxward/internal/store"
 )
 
-// Files of the resolver's folder.
+// Names and times of what the resolver keeps in the store.
 const (
-	cacheFile   = "cache"
-	anchorsFile = "anchors"
+	cacheState   = "resolver-cache"
+	anchorsState = "resolver-anchors"
+	maxAnchors   = 1 << 20 // octets
+	saveEach     = 15 * time.Minute
+	saveTimeout  = 20 * time.Second // with stopGrace before it, below systemd's 90 s
+	loadTimeout  = time.Minute      // in the background, while questions are answered
 )
 
-// stateFolder keeps what the resolver knows across restarts. It is a resolver.AnchorState.
-// What is in it is believed: the folder is the daemon's alone.
-type stateFolder string
+// stateStore is the part of the store that outlives a restart.
+type stateStore interface {
+	SaveState(ctx context.Context, now time.Time, owner, name string, write func(io.Writer) error) error
+	LoadState(ctx context.Context, owner, name string) (io.Reader, error)
+}
+
+// memory keeps in the store what the resolver of one gate knows. Gates that share a store
+// have each their own, since each believes and asks what its plan says. It is a
+// resolver.AnchorState.
+type memory struct {
+	store stateStore
+	gate  string
+}
+
+// memory gives the one of this machine.
+func (a *App) memory() memory {
+	gate := a.plan.Name
+	if len(a.hosts) > 0 {
+		gate = a.hosts[0].Name
+	}
+	return memory{a.store, gate.String()}
+}
 
 // LoadAnchors implements resolver.AnchorState.
-func (d stateFolder) LoadAnchors(context.Context) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(string(d), anchorsFile))
-	if errors.Is(err, fs.ErrNotExist) {
+func (m memory) LoadAnchors(ctx context.Context) ([]byte, error) {
+	r, err := m.store.LoadState(ctx, m.gate, anchorsState)
+	if errors.Is(err, store.ErrNoState) {
 		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(r, maxAnchors+1))
+	if err == nil && len(text) > maxAnchors {
+		err = fmt.Errorf("the anchors of %s have more than %d octets", m.gate, maxAnchors)
 	}
 	return text, err
 }
 
 // SaveAnchors implements resolver.AnchorState.
-func (d stateFolder) SaveAnchors(_ context.Context, state []byte) error {
-	return d.replace(anchorsFile, func(f *os.File) error {
-		_, err := f.Write(state)
+func (m memory) SaveAnchors(ctx context.Context, state []byte) error {
+	return m.store.SaveState(ctx, time.Now(), m.gate, anchorsState, func(w io.Writer) error {
+		_, err := io.Copy(w, bytes.NewReader(state))
 		return err
 	})
 }
 
-// replace puts a new file in the place of an old one, whole or not at all.
-func (d stateFolder) replace(name string, write func(*os.File) error) error {
-	f, err := os.CreateTemp(string(d), name+".*.new")
-	if err != nil {
-		return err
+// keepCache takes up what the resolver knew before the restart, and keeps what it knows
+// every so often, and when ctx ends. A store that is down costs a line in the log.
+func (a *App) keepCache(ctx context.Context) {
+	a.loadCache(ctx)
+	for {
+		// With jitter, so that gates that share a store do not come all at once.
+		next := time.NewTimer(saveEach/2 + rand.N(saveEach))
+		select {
+		case <-next.C:
+			a.saveCache(ctx)
+		case <-ctx.Done():
+			next.Stop()
+			a.saveCache(context.WithoutCancel(ctx))
+			return
+		}
 	}
-	defer os.Remove(f.Name()) // gone already if all went well
-	err = write(f)
+}
+
+// loadCache: a cache that cannot be read costs nothing but time.
+func (a *App) loadCache(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	m := a.memory()
+	r, err := m.store.LoadState(ctx, m.gate, cacheState)
+	if errors.Is(err, store.ErrNoState) {
+		return
+	}
+	loaded := 0
 	if err == nil {
-		err = f.Sync()
+		loaded, err = a.iterative.Load(r)
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), filepath.Join(string(d), name))
+	a.logLoaded(loaded, err)
 }
 
-// keepState lets the resolver go on where the last one ended, and keep its cache at the
-// end. A cache that cannot be read costs nothing but time.
-func (a *App) keepState() error {
-	folder := stateFolder(a.plan.Resolver.State)
-	if folder == "" {
-		return nil
+func (a *App) saveCache(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	m := a.memory()
+	a.report("keep the resolver's cache", m.store.SaveState(ctx, time.Now(), m.gate, cacheState, a.iterative.Dump))
+}
+
+func (a *App) logLoaded(names int, err error) {
+	if err != nil {
+		a.log.Warn("the resolver's cache of the last time is left alone", "loaded", names, "err", err)
+		return
 	}
-	if err := os.MkdirAll(string(folder), 0o700); err != nil {
-		return fmt.Errorf("make the resolver's folder: %w", err)
-	}
-	a.iterative.AnchorState = folder
-	switch f, err := os.Open(filepath.Join(string(folder), cacheFile)); {
-	case err == nil:
-		n, err := a.iterative.Load(f)
-		f.Close()
-		a.report("load the resolver's cache", err)
-		a.log.Info("the resolver's cache was loaded", "names", n)
-	case !errors.Is(err, fs.ErrNotExist):
-		a.report("load the resolver's cache", err)
-	}
-	a.cleanups = append(a.cleanups, func() {
-		a.report("keep the resolver's cache", folder.replace(cacheFile, func(f *os.File) error { return a.iterative.Dump(f) }))
-	})
-	return nil
+	a.log.Info("the resolver's cache was loaded", "loaded", names)
 }

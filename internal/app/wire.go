@@ -28,7 +28,8 @@ func (a *App) makeResolver(context.Context) error {
 	own.Iterative.Dial, own.Iterative.Logger, own.Iterative.Trace = a.opts.DialDNS, a.log, a.opts.TraceDNS
 	a.inLab = own.Iterative.AllowLoopback
 	a.resolver, a.iterative = &own.Mux, own.Iterative
-	return a.keepState()
+	a.iterative.AnchorState = a.memory()
+	return nil
 }
 
 func (a *App) listenDNS(context.Context) error {

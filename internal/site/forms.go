@@ -162,8 +162,9 @@ var (
 	target     = text(targetForms, parseTarget)
 	storeURL   = text("sqlite:/path or postgres://user@host/database", parseStore)
 	fileName   = text("the path of a file", parsePath)
-	folderName = text("the path of a folder", parsePath)
-	size       = text("a size between 64KiB and 2GiB", parseSize)
+	size       = text("a size between 64KiB and 2GiB", sizeBetween(minMaxSize, maxMaxSize))
+	cacheSize  = text("a size between 1MiB and 64GiB", sizeBetween(minCacheSize, maxCacheSize))
+	staleFor   = text("a time between 0s and 72h", parseStaleFor)
 	pace       = text("a time between 0s and 5s", parsePace)
 )
 
@@ -308,6 +309,22 @@ const (
 	maxMaxSize = 2 << 30
 )
 
+// The limits of resolver.cache-size. Below, every question would drive out another.
+const (
+	minCacheSize = 1 << 20
+	maxCacheSize = 64 << 30
+)
+
+func sizeBetween(least, most int64) func(string) (int64, *Error) {
+	return func(s string) (int64, *Error) {
+		n, err := parseSize(s)
+		if err == nil && (n < least || n > most) {
+			err = &Error{Kind: OutOfRange}
+		}
+		return n, err
+	}
+}
+
 func parseSize(s string) (int64, *Error) {
 	units := map[string]int64{"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 	unit := strings.TrimLeft(s, "0123456789")
@@ -316,7 +333,7 @@ func parseSize(s string) (int64, *Error) {
 	if !ok || err != nil {
 		return 0, &Error{Kind: BadSize, Hint: "write it like 50MB or 50MiB"}
 	}
-	if n > math.MaxInt64/factor || n*factor < minMaxSize || n*factor > maxMaxSize {
+	if n > math.MaxInt64/factor {
 		return 0, &Error{Kind: OutOfRange}
 	}
 	return n * factor, nil
@@ -327,11 +344,22 @@ func parseSize(s string) (int64, *Error) {
 const maxPace = 5 * time.Second
 
 func parsePace(s string) (time.Duration, *Error) {
+	return duration(s, maxPace, "write it like 1s or 500ms")
+}
+
+// maxStaleFor is the most that RFC 8767 §5 recommends: three days.
+const maxStaleFor = 72 * time.Hour
+
+func parseStaleFor(s string) (time.Duration, *Error) {
+	return duration(s, maxStaleFor, "write it like 12h or 30m")
+}
+
+func duration(s string, most time.Duration, hint string) (time.Duration, *Error) {
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		return 0, &Error{Kind: BadDuration, Hint: "write it like 1s or 500ms"}
+		return 0, &Error{Kind: BadDuration, Hint: hint}
 	}
-	if d < 0 || d > maxPace {
+	if d < 0 || d > most {
 		return 0, &Error{Kind: OutOfRange}
 	}
 	return d, nil

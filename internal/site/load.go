@@ -88,7 +88,6 @@ func (d *draft) resolvePaths(folder string) {
 	if file, ok := strings.CutPrefix(d.Store, "sqlite:"); ok {
 		d.Store = "sqlite:" + from(file)
 	}
-	d.Resolver.State = from(d.Resolver.State)
 	for i := range d.Domains {
 		d.Domains[i].Deliver.Path = from(d.Domains[i].Deliver.Path)
 	}

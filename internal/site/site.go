@@ -116,7 +116,9 @@ type Zone struct {
 type Resolver struct {
 	Listen    []netip.AddrPort // loopback addresses only
 	RootHints string           // a file like named.root; "" for the built-in list
-	State     string           // a folder for what it knows, across restarts; "" for none
+
+	CacheSize int64         // octets of memory for the cache, default 64 MiB
+	StaleFor  time.Duration // how long what has expired serves where the DNS cannot be asked, default 24 h; 0: not at all
 
 	Validate             bool       // by DNSSEC, default true
 	TrustAnchors         []string   // as dnssec.ParseAnchor reads them; empty: the root's

@@ -262,15 +262,16 @@ func TestTarget(t *testing.T) {
 }
 
 func TestSizes(t *testing.T) {
+	parse := sizeBetween(minMaxSize, maxMaxSize)
 	for text, want := range map[string]int64{
 		"65536": 65536, "64KiB": 65536, "64 kib": 65536, "100kB": 100_000, "50MB": 50e6, "50MiB": 50 << 20, "1GB": 1e9, "2GiB": 2 << 30, "70000B": 70000,
 	} {
-		if got, e := parseSize(text); e != nil || got != want {
+		if got, e := parse(text); e != nil || got != want {
 			t.Errorf("%s: got %d, %v, want %d", text, got, e, want)
 		}
 	}
-	for _, text := range []string{"", "MB", "-1MB", "1.5MB", "50 M", "50TB", "65535", "2000000001B1", "3GB"} {
-		if got, e := parseSize(text); e == nil {
+	for _, text := range []string{"", "MB", "-1MB", "1.5MB", "50 M", "50TB", "65535", "2000000001B1", "3GB", "9000000000000GB"} {
+		if got, e := parse(text); e == nil {
 			t.Errorf("%s: got %d, want an error", text, got)
 		}
 	}
