@@ -515,6 +515,10 @@ func TestStats(t *testing.T) {
 		if s.Replies != s.Packets || s.RTT < 30*time.Millisecond || s.RTT > time.Second {
 			t.Errorf("%d replies in %s", s.Replies, s.RTT)
 		}
+		// In virtual time most take nothing; those of 30 ms are above the bound of 25 ms.
+		if below, within := s.Within[3], s.Within[4]; below == 0 || below == s.Replies || within != s.Replies || s.Within[9] != s.Replies {
+			t.Errorf("within the bounds: %v of %d", s.Within, s.Replies)
+		}
 		for got, want := range map[string]string{
 			fmt.Sprint(s.Types):    "map[None:1 A:3 MX:1]",
 			fmt.Sprint(s.Answers):  "map[NOERROR:3 NXDOMAIN:1]",
