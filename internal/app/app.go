@@ -144,6 +144,9 @@ func (a *App) Run(ctx context.Context) error {
 		background.Go(func() { a.report("queue", a.runner.Run(back)) })
 	}
 	background.Go(func() { a.housekeep(back) })
+	if a.iterative != nil {
+		background.Go(func() { a.iterative.FollowAnchors(back) })
+	}
 	background.Go(func() { a.keepCache(back) })
 	a.logServing()
 

@@ -566,6 +566,107 @@ func TestAnchorRollover(t *testing.T) {
 	})
 }
 
+// TestFollowAnchors: nobody asks for anything, and yet a new key of the root is trusted
+// after 30 days, and the one that has gone is missed (RFC 5011 §2.3, §2.4).
+func TestFollowAnchors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigned(t)
+		file := &anchorFile{saved: make(chan []byte, 100)}
+		s.Resolver.AnchorState = file
+		old := s.keys["."]
+		next, err := zone.SeededKey(zone.ECDSAP256SHA256, 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.Entry, next.Entry = true, true
+		anchor, err := dnssec.AnchorOf(old.DS(dns.Root, 3600))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Resolver.TrustAnchors = []dnssec.Anchor{anchor}
+		states := func() string {
+			synctest.Wait()
+			var found []string
+			for _, k := range s.Resolver.rolling.tracked[dns.Root].Keys {
+				found = append(found, string(k.State))
+			}
+			return strings.Join(found, " ")
+		}
+		days := func(n int, keys ...*zone.Key) {
+			for range n {
+				s.how["."] = zone.Signing{Keys: keys}
+				s.build() // fresh signatures
+				time.Sleep(24 * time.Hour)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { s.Resolver.FollowAnchors(ctx); close(ended) }()
+		for _, step := range []struct {
+			why  string
+			days int
+			keys []*zone.Key
+			want string
+		}{
+			{"one key", 2, []*zone.Key{old}, "valid"},
+			{"another is held down", 29, []*zone.Key{old, next}, "valid pending"},
+			{"after 30 days it is trusted", 3, []*zone.Key{old, next}, "valid valid"},
+			{"the first has gone", 2, []*zone.Key{next}, "missing valid"},
+		} {
+			days(step.days, step.keys...)
+			if got := states(); got != step.want {
+				t.Errorf("%s: %q, want %q", step.why, got, step.want)
+			}
+		}
+		if n := len(s.Asked(rootAddr)); n > 36*24 || n < 36 {
+			t.Errorf("the root was asked %d times in 36 days", n)
+		}
+		stop()
+		<-ended
+	})
+}
+
+// TestAnchorRetry: a look that failed is tried again after the retry time, not sooner.
+func TestAnchorRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigned(t)
+		s.Set(rootAddr, dnstest.Host{Behaviour: dnstest.Silent})
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { s.Resolver.FollowAnchors(ctx); close(ended) }()
+		time.Sleep(minRetryTime - time.Minute)
+		first := len(s.Asked(rootAddr))
+		s.build()
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if first == 0 || first > maxStepPackets || len(s.Asked(rootAddr)) <= first || len(s.Resolver.rolling.tracked) != 1 {
+			t.Errorf("asked %d times at first, %d in all; %d zones followed", first, len(s.Asked(rootAddr)), len(s.Resolver.rolling.tracked))
+		}
+		stop()
+		<-ended
+	})
+}
+
+// Each row is a DNSKEY set's times, and when it is looked at again (RFC 5011 §2.3).
+func TestAnchorTimes(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		why          string
+		ttl, valid   time.Duration
+		query, retry time.Duration
+	}{
+		{"half of the TTL, a tenth of it", 2 * day, 14 * day, day, 2 * day / 10},
+		{"half of the signature's time", 4 * day, 2 * day, day, 2 * day / 10},
+		{"never more often than each hour", time.Minute, 14 * day, time.Hour, time.Hour},
+		{"at least every 15 days, and after a day where it failed", 90 * day, 90 * day, 15 * day, day},
+	} {
+		set := dnssec.Set{Sigs: []*wire.RRSIG{{OrigTtl: uint32(tt.ttl / time.Second), Inception: 1<<32 - 100, Expiration: uint32(tt.valid/time.Second) - 100}}}
+		if q, r := queryInterval(set), retryTime(set); q != tt.query || r != tt.retry {
+			t.Errorf("%s: %s and %s, want %s and %s", tt.why, q, r, tt.query, tt.retry)
+		}
+	}
+}
+
 // TestPrivateZones: stub and forward zones are not judged by the tree of the Internet,
 // which does not know them; a resolver that is asked for everything is.
 func TestPrivateZones(t *testing.T) {
