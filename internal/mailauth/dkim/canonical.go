@@ -1,6 +1,7 @@
 package dkim
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"strings"
@@ -148,10 +149,19 @@ func (b *bodyWriter) Write(p []byte) (int, error) {
 // few enough for the buffer.
 func (b *bodyWriter) plain(p []byte) int {
 	p = p[:min(len(p), bodyBuffer)]
-	for i, c := range p {
-		if c == '\n' || c == '\r' || b.relaxed && (c == ' ' || c == '\t') {
-			return i
+	if b.relaxed {
+		for i, c := range p {
+			if c == ' ' || c == '\n' || c == '\t' || c == '\r' {
+				return i
+			}
 		}
+		return len(p)
+	}
+	if i := bytes.IndexByte(p, '\n'); i >= 0 {
+		p = p[:i]
+	}
+	if i := bytes.IndexByte(p, '\r'); i >= 0 {
+		p = p[:i]
 	}
 	return len(p)
 }

@@ -193,7 +193,11 @@ func decodeBase64(s string) ([]byte, error) {
 	if s == "" {
 		return nil, nil
 	}
-	return base64.RawStdEncoding.DecodeString(strings.TrimRight(s, "="))
+	bare := strings.TrimRight(s, "=")
+	if bare == "" {
+		return nil, base64.CorruptInputError(0)
+	}
+	return base64.RawStdEncoding.DecodeString(bare)
 }
 
 // PublicKey gives the key itself: *rsa.PublicKey or ed25519.PublicKey. RSA keys may also

@@ -54,6 +54,7 @@ func TestParseKey(t *testing.T) {
 		{"v=DKIM1; k=rsa", "", dkim.ErrPermanent, "no p="},
 		{"v=DKIM1; k=dsa; p=" + p, "", dkim.ErrPermanent, "an unknown type"},
 		{"v=DKIM1; k=RSA; p=" + p, "", dkim.ErrPermanent, "the case of values counts, RFC 6376 §3.2"},
+		{"v=DKIM1; p==", "", dkim.ErrPermanent, "padding of nothing is no revocation"},
 		{"v=DKIM1; p=!!!", "", dkim.ErrPermanent, "not base64"},
 		{"v=DKIM1; p=" + p + "; p=" + p, "", dkim.ErrPermanent, "twice"},
 		{"v=DKIM1 k=rsa p=" + p, "", dkim.ErrNotKey, "no semicolons: v= says something else"},
