@@ -133,6 +133,11 @@ func (s *Signer) check() error {
 	if s.Oversigned == nil {
 		s.Oversigned = OversignedFields()
 	}
+	for _, name := range slices.Concat(s.Fields, s.Oversigned) {
+		if name == "" || strings.ContainsAny(name, space+":;") {
+			return fmt.Errorf("%w: %q is no name of a field", ErrSign, name)
+		}
+	}
 	isFrom := func(name string) bool { return strings.EqualFold(name, "From") }
 	if !slices.ContainsFunc(s.Fields, isFrom) {
 		return fmt.Errorf("%w: From has to be among the fields (RFC 6376 §5.4)", ErrSign)

@@ -113,6 +113,7 @@ func TestSignRefuses(t *testing.T) {
 		{func(s *dkim.Signer) { s.Key = nil }, message, dkim.ErrSign, "no key"},
 		{func(s *dkim.Signer) { s.Key = fakeKey{} }, message, dkim.ErrSign, "a key of another kind"},
 		{func(s *dkim.Signer) { s.Fields = []string{"To"} }, message, dkim.ErrSign, "From not among the fields"},
+		{func(s *dkim.Signer) { s.Fields = []string{"From", "To; l=0"} }, message, dkim.ErrSign, "a name that would break the tag list"},
 		{func(s *dkim.Signer) { s.Identity = "a@example.org" }, message, dkim.ErrSign, "the identity is of another domain"},
 		{func(s *dkim.Signer) { s.Identity = "a;b=@example.com" }, message, dkim.ErrSign, "an identity that would break the tag list"},
 		{func(s *dkim.Signer) { s.Header = "relax" }, message, dkim.ErrSign, "no canonicalization"},
