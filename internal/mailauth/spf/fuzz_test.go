@@ -42,7 +42,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %v", text, err)
 		}
 		if IsRecord(text) {
-			_, faults := parse(text)
+			_, faults := parse(text, maxFaults)
 			for _, e := range faults {
 				if _, err := Parse("v=spf1 " + e.Write); err != nil {
 					t.Fatalf("%q: the advice %q is wrong: %v", text, e.Write, err)

@@ -1,7 +1,9 @@
 package spf
 
 import (
+	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 )
 
@@ -29,6 +31,9 @@ var known = []struct{ name, delimiter string }{
 // guess gives terms that are right and that the writer of a wrong one may have meant; ""
 // where nothing comes to mind. What it gives can be read.
 func guess(word string) string {
+	if len(word) > maxExplained {
+		return ""
+	}
 	var meant []string
 	for _, w := range strings.FieldsFunc(typed.Replace(word), func(r rune) bool { return r == ' ' || r == ';' || r == ',' }) {
 		w, ok := mend(w)
@@ -44,6 +49,12 @@ func guess(word string) string {
 	return text
 }
 
+// unfinished reports that a word ends in a delimiter or is a sign alone: a space too many
+// may stand behind it.
+func unfinished(word string) bool {
+	return strings.HasSuffix(word, ":") || strings.HasSuffix(word, "=") || len(word) == 1 && strings.Contains("+-~?", word)
+}
+
 // mend tries the mistakes that are made, one after the other, until a word can be read.
 func mend(word string) (string, bool) {
 	if reads(word) {
@@ -52,6 +63,9 @@ func mend(word string) (string, bool) {
 	sign, body := "", strings.TrimRight(word, ".;,")
 	if body != "" && strings.IndexByte("+-~?", body[0]) >= 0 {
 		sign, body = body[:1], strings.TrimLeft(body, "+-~? ")
+	}
+	if end := len(body) - 1; sign == "" && end > 0 && strings.IndexByte("-~?", body[end]) >= 0 {
+		sign, body = body[end:], body[:end] // all-
 	}
 	for _, m := range []func(string) string{spelt, delimited, family, address} {
 		body = m(body)
@@ -107,6 +121,9 @@ func family(body string) string {
 	if as := address(value); as != value {
 		return as
 	}
+	if strings.ContainsRune(value, '%') {
+		return body
+	}
 	switch strings.ToLower(name) {
 	case nameIP4, nameIP6:
 		return nameA + ":" + value
@@ -129,6 +146,13 @@ func address(body string) string {
 	}
 	if sliced {
 		length = "/" + length
+		if mask, err := netip.ParseAddr(length[1:]); err == nil && mask.Is4() { // 255.255.255.0
+			ones, bits := net.IPMask(mask.AsSlice()).Size()
+			if bits == 0 {
+				return body
+			}
+			length = "/" + strconv.Itoa(ones)
+		}
 	}
 	if a.Is4() {
 		return nameIP4 + ":" + text + length

@@ -56,11 +56,12 @@ const (
 	manyLookups = 8   // ours: of the ten
 
 	maxCompared = 256  // ours: terms before one that are searched for its like
+	maxFaults   = 100  // ours: mistakes that are worth telling
 	maxMended   = 4096 // ours: octets of a text that Mend tries
 )
 
-// almost is how texts begin that were meant to be SPF records.
-var almost = regexp.MustCompile(`(?i)^[\s"']*(?:v\s*[=:]?\s*)?spf\s*[-=:]?\s*1(?:\.0)?[\s;,:."']*`)
+// almost is how texts begin that were meant to be SPF records, lines of a zone file too.
+var almost = regexp.MustCompile(`(?is)^(?:[^"]{0,300}\sTXT\s)?[\s"']*(?:v\s*[=:]?\s*)?spf\s*[-=:]?\s*1(?:\.0)?[\s;,:."']*`)
 
 // LintTexts looks at all TXT records of a domain: is one of them an SPF record, and one only?
 // Then as Lint.
@@ -104,7 +105,7 @@ func Lint(text string) []Finding {
 	if !strings.HasPrefix(text, "v=spf1") {
 		all = append(all, Finding{ID: "spf.syntax", Severity: SeverityInfo, Found: text[:6], Text: "this is right in any case, and usually written v=spf1"})
 	}
-	record, faults := parse(text)
+	record, faults := parse(text, maxFaults)
 	for _, e := range faults {
 		f := Finding{ID: "spf.syntax", Severity: SeverityError, Pos: e.Pos, Found: e.Found, Text: e.Fault}
 		if e.Write != "" {
@@ -152,16 +153,21 @@ func Mend(text string) (string, bool) {
 		return "", false
 	}
 	var terms, last []Term
-	for _, word := range strings.Fields(text[len(begin):]) {
+	words := strings.Fields(text[len(begin):])
+	for i := 0; i < len(words); i++ {
+		word := words[i]
 		if strings.EqualFold(strings.TrimRight(word, ";,."), "v=spf1") {
 			continue
 		}
-		if !reads(word) {
-			if word = guess(word); word == "" {
-				return "", false
-			}
+		meant := meantBy(word)
+		if meant == "" && unfinished(word) && i+1 < len(words) {
+			i++
+			meant = meantBy(word + words[i])
 		}
-		r, faults := parse("v=spf1 " + word)
+		if meant == "" {
+			return "", false
+		}
+		r, faults := parse("v=spf1 "+meant, 1)
 		if len(faults) > 0 {
 			return "", false
 		}
@@ -181,6 +187,41 @@ func Mend(text string) (string, bool) {
 	return mended.String(), true
 }
 
+// meantBy gives the terms that a word is or may have been meant to be; "" if none.
+func meantBy(word string) string {
+	if !reads(word) {
+		return guess(word)
+	}
+	t, _ := parseTerm(word)
+	if right := misused(t); right != "" {
+		return right
+	}
+	return word
+}
+
+// misused gives what was meant by a term that can be read and does nothing of what its
+// writer wants: ip4=192.0.2.1 is an unknown modifier, include:user@example.com names a host
+// with an @ in it. It is "" for any other.
+func misused(t Term) string {
+	meant := ""
+	switch t.Name = strings.ToLower(t.Name); {
+	case t.Modifier && t.Name != nameRedirect && t.Name != nameExp:
+		for _, k := range known {
+			if k.name == t.Name && k.delimiter == ":" {
+				meant = family(t.Name + ":" + string(t.Domain))
+			}
+		}
+	case !t.Modifier && t.Domain.Plain() && strings.Contains(string(t.Domain), "@"):
+		_, domain, _ := strings.Cut(string(t.Domain), "@")
+		t.Domain = Macro(domain)
+		meant = t.String()
+	}
+	if !reads(meant) {
+		return ""
+	}
+	return meant
+}
+
 // lintTerm looks at term i among the others; end is where the first all stands, or -1.
 func lintTerm(r Record, i, end int) []Finding {
 	t := r.Terms[i]
@@ -193,6 +234,8 @@ func lintTerm(r Record, i, end int) []Finding {
 		add("spf.redirect-ignored", SeverityNotice, "redirect does nothing where there is an all (RFC 7208 §6.1)", "drop one of the two")
 	case t.Modifier && strings.EqualFold(t.Name, "v"):
 		add("spf.multiple", SeverityError, "a second record begins within the first", "put all terms into one, with one all at its end")
+	case misused(t) != "":
+		add("spf.syntax", SeverityWarning, "this can be read, and does not do what it seems to", "write "+misused(t))
 	case t.Modifier && t.Name != nameRedirect && t.Name != nameExp:
 		add("spf.syntax", SeverityNotice, "receivers know no such modifier and ignore it", "")
 	case !t.Modifier && end >= 0 && i > end:

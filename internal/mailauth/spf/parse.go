@@ -43,21 +43,22 @@ func Parse(text string) (Record, error) {
 	if !IsRecord(text) {
 		return Record{}, fmt.Errorf("%w: it does not begin with \"v=spf1\" and a space", ErrNotSPF)
 	}
-	r, faults := parse(text)
+	r, faults := parse(text, 1)
 	if len(faults) > 0 {
 		return Record{}, faults[0]
 	}
 	return r, nil
 }
 
-// parse reads the terms of what IsRecord, and gives every mistake.
-func parse(text string) (Record, []*SyntaxError) {
+// parse reads the terms of what IsRecord, and gives its mistakes; behind the last of most
+// mistakes nothing is read.
+func parse(text string, most int) (Record, []*SyntaxError) {
 	if len(text) > maxText {
 		return Record{}, []*SyntaxError{{Pos: maxText, Fault: fmt.Sprintf("the record is longer than %d octets", maxText)}}
 	}
 	r := Record{Terms: make([]Term, 0, strings.Count(text, " "))}
 	var faults []*SyntaxError
-	for pos := len("v=spf1"); pos < len(text); {
+	for pos := len("v=spf1"); pos < len(text) && len(faults) < most; {
 		if text[pos] == ' ' {
 			pos++
 			continue
@@ -73,8 +74,8 @@ func parse(text string) (Record, []*SyntaxError) {
 		}
 		if fault != nil {
 			fault.Pos, fault.Found = pos+fault.Pos, clip(word)
-			if fault.Write == "" {
-				fault.Write = guess(word)
+			if fault.Write = guess(word); fault.Write == "" && unfinished(word) {
+				fault.Write = meantBy(word + nextWord(text[pos+len(word):]))
 			}
 			faults = append(faults, fault)
 		} else {
@@ -83,6 +84,15 @@ func parse(text string) (Record, []*SyntaxError) {
 		pos += len(word)
 	}
 	return r, faults
+}
+
+// nextWord gives the first word of what follows one.
+func nextWord(rest string) string {
+	rest = strings.TrimLeft(rest, " ")
+	if end := strings.IndexByte(rest, ' '); end >= 0 {
+		rest = rest[:end]
+	}
+	return rest
 }
 
 // parseTerm reads one directive or modifier. The error's Pos is within the word.

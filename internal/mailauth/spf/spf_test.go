@@ -66,6 +66,10 @@ func TestSyntaxErrors(t *testing.T) {
 		{"v=spf1 include:8.8.8.0/24 -all", 7, "cannot end in", "ip4:8.8.8.0/24"},
 		{"v=spf1 a:8.8.8.8 -all", 7, "cannot end in", "ip4:8.8.8.8"},
 		{"v=spf1 8.8.8.8 -all", 7, "begins with a letter", "ip4:8.8.8.8"},
+		{"v=spf1 ip4:8.8.8.0/255.255.255.0 -all", 7, "no prefix length", "ip4:8.8.8.0/24"},
+		{"v=spf1 ip4: 8.8.8.8 -all", 7, "needs a colon and an address", "ip4:8.8.8.8"},
+		{"v=spf1 include: example.com -all", 7, "the domain is empty", "include:example.com"},
+		{"v=spf1 mx all-", 10, "no mechanism", "-all"},
 		{"v=spf1 ip4:8.8.8.8/33 -all", 7, "no prefix length from 0 to 32", ""},
 		{"v=spf1 ip4:8.8.8.8/08 -all", 7, "no prefix length from 0 to 32", ""},
 		{"v=spf1 ip4:8.8.8 -all", 7, "is no IP address", ""},
@@ -81,7 +85,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"v=spf1 mx; -all", 7, `";" follows the name`, "mx"},
 		{"v=spf1 mx,a -all", 7, `"," follows the name`, "mx a"},
 		{"v=spf1 -all.", 7, "no mechanism", "-all"},
-		{"v=spf1 - all", 7, "begins with a letter", ""},
+		{"v=spf1 - all", 7, "begins with a letter", "-all"},
 		{"v=spf1 mx –all", 10, "a dash (U+2013), not the ASCII -", "-all"},
 		{"v=spf1 “mx” -all", 7, "typographic quotation mark (U+201C)", "mx"},
 		{"v=spf1 mx\r\n-all", 9, "a line break", "mx -all"},
@@ -151,6 +155,7 @@ func TestLint(t *testing.T) {
 		{[]string{"v=spf1 ip4:10.0.0.1 ip6:fe80::1 ip4:192.0.2.1 -all"}, "warning spf.private-range, warning spf.private-range, warning spf.private-range"},
 		{[]string{"v=spf1 a:b.example.com. -all"}, "info spf.syntax"},
 		{[]string{"v=spf1 default=mx -all"}, "notice spf.syntax"},
+		{[]string{"v=spf1 ip4=8.8.8.8 include:a@example.com -all"}, "warning spf.syntax, warning spf.syntax"}, // legal, and no use
 		{[]string{"v=spf1 a a:1.x.com a:2.x.com a:3.x.com a:4.x.com a:5.x.com a:6.x.com a:7.x.com a:8.x.com a:9.x.com mx -all"}, "error spf.lookups-exceeded"},
 	} {
 		var got []string
