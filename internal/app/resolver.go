@@ -43,6 +43,7 @@ func NewResolver(plan *site.Plan) (*Resolver, error) {
 		NegativeTrustAnchors: plan.Resolver.NegativeTrustAnchors,
 		RebindProtection:     plan.Resolver.RebindProtection,
 		PrivateZones:         plan.Resolver.PrivateZones,
+		Own:                  zones,
 		CacheBytes:           int(min(plan.Resolver.CacheSize, math.MaxInt)),
 		CacheEntries:         int(min(plan.Resolver.CacheSize/leastEntry, math.MaxInt)),
 		StaleFor:             plan.Resolver.StaleFor,

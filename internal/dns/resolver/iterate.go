@@ -97,6 +97,9 @@ func (r *Resolver) step(ctx context.Context, led *ledger) ([]*piece, error) {
 		r.traced(Step{Question: led.question(), Depth: led.depth, Said: summary(p), Why: "local data"})
 		return []*piece{p}, nil
 	}
+	if pieces, err := r.own(ctx, led); pieces != nil || err != nil {
+		return pieces, err
+	}
 	if p := r.cache.find(led.ask, now); p != nil && !led.renews {
 		r.counts.hits.Add(1)
 		r.traced(Step{Question: led.question(), Depth: led.depth, Said: summary(p), Why: "cache"})
@@ -182,7 +185,7 @@ func (r *Resolver) iterate(ctx context.Context, led *ledger) ([]*piece, error) {
 			case err != nil:
 				return nil, err
 			}
-			pieces = r.withoutPrivate(led.ask, pieces)
+			pieces = r.withoutPrivate(led.ask, r.theirs(pieces))
 			now, lease := time.Now(), r.lease(cut)
 			for _, p := range pieces {
 				r.cache.keep(p, lease, now)

@@ -1,8 +1,11 @@
 package resolver
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"strings"
+	"time"
 
 	wire "github.com/miekg/dns"
 
@@ -40,6 +43,61 @@ func local(q dns.Question) (dns.Answer, bool) {
 		return dns.Answer{Rcode: dns.NXDomain, Authority: []dns.RR{localSOA(top)}}, true
 	}
 	return dns.Answer{}, false
+}
+
+// ownZone gives the zone of this host's that holds the question, or nil.
+func (r *Resolver) ownZone(a ask) (dns.Name, dns.Resolver) {
+	if len(r.Own) == 0 {
+		return dns.Name{}, nil
+	}
+	for name, ok := above(a), true; ok; name, ok = name.Parent() {
+		if z := r.Own[name]; z != nil {
+			return name, z
+		}
+	}
+	return dns.Name{}, nil
+}
+
+// own asks a zone of this host's. What the zone has delegated is the world's again: then,
+// as for a name in no such zone, there are no pieces.
+func (r *Resolver) own(ctx context.Context, led *ledger) ([]*piece, error) {
+	zone, z := r.ownZone(led.ask)
+	if z == nil {
+		return nil, nil
+	}
+	answer, err := z.Resolve(ctx, led.question())
+	if err != nil {
+		return nil, err
+	}
+	m := &wire.Msg{Answer: answer.Answer, Ns: answer.Authority, Extra: answer.Additional}
+	m.Rcode, m.Authoritative = int(answer.Rcode), true
+	found, err := scrub(led.ask, zone, m)
+	var fault *serverError
+	switch {
+	case errors.As(err, &fault):
+		return nil, led.failed(dns.ServerFailed, "the own zone "+zone.String()+": "+fault.said)
+	case err != nil:
+		return nil, err
+	case found.referral != nil:
+		return nil, nil
+	}
+	now := time.Now()
+	for _, p := range found.pieces {
+		p.expires, p.dnssec, p.unchecked = now.Add(p.ttl), led.dnssec, led.unchecked
+	}
+	r.traced(Step{Question: led.question(), Depth: led.depth, Zone: zone, Said: outcome(found, nil), Why: "own zone"})
+	return found.pieces, nil
+}
+
+// theirs gives the pieces of an alias chain up to where it leads to a name of which this
+// host itself knows.
+func (r *Resolver) theirs(pieces []*piece) []*piece {
+	for i, p := range pieces {
+		if i > 0 && r.cache.barred(p.ask) {
+			return pieces[:i]
+		}
+	}
+	return pieces
 }
 
 // topLabel gives the last label of a name as it is written, without splitting the others.

@@ -56,6 +56,9 @@ type Resolver struct {
 	Stubs    []Stub
 	Forwards []Forward
 	Local    []Data
+	// Own are the zones that this host serves. Where an alias in the world leads into one of
+	// them, the zone itself answers, also while the network is down. Nothing of it is kept.
+	Own map[dns.Name]dns.Resolver
 
 	// AllowLoopback lets delegations lead to 127.0.0.0/8 and ::1, where otherwise nobody
 	// but this host itself could be. Root hints may always lie there.
@@ -202,7 +205,8 @@ func (r *Resolver) start() {
 	r.cache.limit(r.CacheEntries, r.CacheBytes)
 	r.cache.barred = func(a ask) bool { // an alias may lead there
 		_, special := local(a.question())
-		return special || r.elsewhere.known(a) != nil
+		_, own := r.ownZone(a)
+		return special || r.elsewhere.known(a) != nil || own != nil
 	}
 }
 
