@@ -176,11 +176,14 @@ func (c *check) evaluate(t *Trace) {
 // redirect: the other domain's word is ours; that it has none is an error (RFC 7208 §6.1).
 func (c *check) redirect(t *Trace, term Term) {
 	step := Step{Term: term}
-	if step.Err = c.spend(t, &step); step.Err == nil {
+	step.Err = c.spend(t, &step)
+	if step.Err == nil {
 		step.Target = c.expandTarget(t, term.Domain)
+	}
+	if step.Err == nil && isASCII(step.Target) { // RFC 8616 §4, as in match
 		step.Trace = c.host(step.Target)
 		t.Result, step.Err = step.Trace.Result, step.Trace.Err
-		step.Matched = t.Result != None && step.Err == nil
+		step.Matched = step.Err == nil
 		if t.Result == None {
 			step.Err = fmt.Errorf("%w: %s: %s: there is no policy: %s", ErrPermanent, t.Domain, term, step.Err)
 		}

@@ -398,6 +398,9 @@ func TestInternational(t *testing.T) {
 	if v := Check(t.Context(), world(t, zone), Session{Client: client, From: "ä@example.com"}); v.Result != Fail || v.Voids != 0 {
 		t.Error(v)
 	}
+	if v := Check(t.Context(), world(t, "@ TXT \"v=spf1 redirect=%{l}.example.com\"\n"), Session{Client: client, From: "ä@example.com"}); v.Result != Neutral {
+		t.Error(v)
+	}
 	ask := dns.ResolverFunc(func(_ context.Context, q dns.Question) (dns.Answer, error) {
 		if q.Name != dns.MustName("xn--bcher-kva.example") {
 			t.Errorf("%s was asked for", q)
