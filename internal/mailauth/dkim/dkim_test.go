@@ -101,6 +101,7 @@ func shapes() map[string]string {
 		"repeated fields":      head + "Received: one\r\nReceived: two\r\nComments: x\r\nComments: y\r\n\r\nx\r\n",
 		"names in any case":    "fRoM: a@example.com\r\nTO: b@example.net\r\nsUBJECT: x\r\n\r\nx\r\n",
 		"space around a value": head + "Subject:  one \t\r\n two  \r\nReferences:\r\n <a@x>\r\n\r\nx\r\n",
+		"b= in a field":        head + "Subject: Bob=20 b=x\r\n\r\nx\r\n", // where z= copies it
 		"an empty field":       head + "Subject:\r\nCc: \r\n\r\nx\r\n",
 	}
 }
