@@ -98,7 +98,7 @@ func (c *cache) locate(name []byte, a ask, now int64) *entry {
 	if e := c.lookup(name, key); e != nil && e.expires > now {
 		return e
 	}
-	if a.typ != dns.TypeCNAME && a.typ != dns.TypeANY {
+	if !besideAlias(a.typ) {
 		key.typ = dns.TypeCNAME
 		if e := c.lookup(name, key); e != nil && e.expires > now && !e.value.(*piece).target.IsZero() {
 			return e
@@ -109,6 +109,12 @@ func (c *cache) locate(name []byte, a ask, now int64) *entry {
 		return e
 	}
 	return nil
+}
+
+// besideAlias reports whether an alias is no answer for a type: it may have records of its
+// own there (RFC 4035 §2.5).
+func besideAlias(t dns.Type) bool {
+	return t == dns.TypeCNAME || t == dns.TypeANY || t == typeNSEC || t == typeRRSIG
 }
 
 // keep stores a piece for its TTL, but not beyond the lease of the zone that it came from:

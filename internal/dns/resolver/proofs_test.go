@@ -65,6 +65,21 @@ func TestProofsGoAlong(t *testing.T) {
 	}
 }
 
+// TestBesideAlias: an alias that is known is no answer for what may stand beside it (RFC
+// 4035 §2.5).
+func TestBesideAlias(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSigned(t)
+		s.secure("www.example.org A", true)
+		for _, typ := range []dns.Type{typeNSEC, typeRRSIG} {
+			a, err := s.Resolver.Resolve(context.Background(), dns.Question{Name: dns.MustName("www.example.org"), Type: typ})
+			if err != nil || len(a.Answer) == 0 || dns.Type(a.Answer[0].Header().Rrtype) != typ || a.Answer[0].Header().Name != "www.example.org." {
+				t.Errorf("%s: %v, %v", typ, a, err)
+			}
+		}
+	})
+}
+
 // TestProofTTL: a proof with less time than what it goes along with is not kept for longer.
 func TestProofTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
