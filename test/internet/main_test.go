@@ -13,12 +13,13 @@ import (
 
 // TestRun asks a root server of a small internet, and ends it by closing its input.
 func TestRun(t *testing.T) {
-	ln, err := net.Listen("tcp4", "127.10.0.1:0")
+	// Held where no server is, so that no test beside this one takes the same port.
+	held, err := net.Listen("tcp4", "127.10.0.254:0")
 	if err != nil {
 		t.Skipf("left out: needs loopback addresses beyond 127.0.0.1: %v", err)
 	}
-	port := ln.Addr().(*net.TCPAddr).Port
-	_ = ln.Close()
+	defer held.Close()
+	port := held.Addr().(*net.TCPAddr).Port
 	stdin, end := io.Pipe()
 	stdout, said := io.Pipe()
 	done := make(chan error, 1)

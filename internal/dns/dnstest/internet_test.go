@@ -39,6 +39,34 @@ func TestInternet(t *testing.T) {
 	}
 }
 
+// TestInternet6: every fault of a family is there, and the addresses follow from the fault.
+func TestInternet6(t *testing.T) {
+	in, err := NewInternet6(1, 400)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[Fault]int{}
+	for _, s := range in.specs {
+		seen[s.fault]++
+		for i, ns := range s.servers {
+			four, six := ns.addr.IsValid(), ns.addr6.IsValid()
+			want4 := s.fault != OnlyIPv6 && (s.fault != DividedHosts || i == 0)
+			want6 := s.fault != OnlyIPv4 && (s.fault != DividedHosts || i == 1)
+			if four != want4 || six != want6 {
+				t.Errorf("%s, %s: server %d has %v and %v", s.name, s.fault, i, ns.addr, ns.addr6)
+			}
+		}
+	}
+	for _, f := range familyFaults {
+		if seen[f] < 2 {
+			t.Errorf("%d zones with the fault %q", seen[f], f)
+		}
+	}
+	if n := len(in.Addrs6()); n < 100 {
+		t.Errorf("%d IPv6 addresses", n)
+	}
+}
+
 // TestSameInternet: a seed makes the same zones, servers and questions, and another seed
 // other ones.
 func TestSameInternet(t *testing.T) {
@@ -77,12 +105,13 @@ func TestInternetServers(t *testing.T) {
 		defer c.Close()
 		answered(t, c, "com.", wire.RcodeSuccess)
 	})
-	ln, err := net.Listen("tcp4", "127.10.0.1:0")
+	// Held where no server is, so that no test beside this one takes the same port.
+	held, err := net.Listen("tcp4", "127.10.0.254:0")
 	if err != nil {
 		t.Skipf("left out: needs loopback addresses beyond 127.0.0.1: %v", err)
 	}
-	port := uint16(ln.Addr().(*net.TCPAddr).Port)
-	_ = ln.Close()
+	defer held.Close()
+	port := uint16(held.Addr().(*net.TCPAddr).Port)
 	world, err := in.Listen(port)
 	if err != nil {
 		t.Fatal(err)
