@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -31,6 +32,8 @@ const (
 	addrTLD  = "127.10.0.2" // a.tld.example: com, net and org
 	addrNS1  = "127.10.0.11"
 	addrNS2  = "127.10.0.12"
+
+	addrPorts = "127.10.0.254" // nobody is there: see claimPorts
 )
 
 // dialTimeout is the patience of the lab's senders: here nothing is far away.
@@ -55,7 +58,7 @@ func newWorld(t *tracer, onFact func(Fact)) (*world, error) {
 	}
 	w := &world{trace: t, onFact: onFact, dir: dir}
 	w.cleanups = append(w.cleanups, func() { os.RemoveAll(dir) })
-	if w.dns, w.smtp, err = freePorts(); err != nil {
+	if err := w.claimPorts(); err != nil {
 		w.close()
 		return nil, err
 	}
@@ -77,30 +80,42 @@ func (w *world) fact(claim string, ok bool, seen string, args ...any) {
 	}
 }
 
-// freePorts finds a port that is free for UDP and TCP, and another for TCP. The servers
-// bind the same ports on other loopback addresses, which nobody else does.
-func freePorts() (dnsPort, smtpPort uint16, err error) {
-	for range 20 {
-		pc, err := net.ListenPacket("udp", addrRoot+":0")
-		if err != nil {
-			return 0, 0, fmt.Errorf("this system lacks the loopback address %s: %w", addrRoot, err)
+// The ports of labs are below those that systems give to clients: the lab's senders have
+// addresses of its hosts, and would take a port that a host is about to listen at.
+const (
+	firstPort = 10000
+	lastPort  = 32767
+)
+
+// claimPorts takes two ports, UDP and TCP, and holds them at an address where no server is
+// until the world ends: labs that run side by side then never want the same port at the
+// addresses that they share.
+func (w *world) claimPorts() error {
+	for _, port := range []*uint16{&w.dns, &w.smtp} {
+		if err := w.claimPort(port); err != nil {
+			return err
 		}
-		dnsPort = pc.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-		ln, err := net.Listen("tcp", fmt.Sprintf("%s:%d", addrRoot, dnsPort))
-		pc.Close()
-		if err != nil {
-			continue // taken for TCP: try another
-		}
-		mx, err := net.Listen("tcp", addrRoot+":0")
-		ln.Close()
-		if err != nil {
-			return 0, 0, err
-		}
-		smtpPort = mx.Addr().(*net.TCPAddr).AddrPort().Port()
-		mx.Close()
-		return dnsPort, smtpPort, nil
 	}
-	return 0, 0, errors.New("no port is free for both UDP and TCP")
+	return nil
+}
+
+func (w *world) claimPort(port *uint16) (err error) {
+	for range 100 {
+		*port = uint16(firstPort + rand.IntN(lastPort-firstPort+1))
+		at := fmt.Sprintf("%s:%d", addrPorts, *port)
+		var pc net.PacketConn
+		if pc, err = net.ListenPacket("udp", at); err != nil {
+			continue // taken: try another
+		}
+		w.cleanups = append(w.cleanups, func() { pc.Close() })
+		var ln net.Listener
+		if ln, err = net.Listen("tcp", at); err != nil {
+			continue
+		}
+		w.cleanups = append(w.cleanups, func() { ln.Close() })
+		return nil
+	}
+	return fmt.Errorf("no port is free at %s; does this system have that loopback address? %w", addrPorts, err)
 }
 
 // domain is a delegated domain of the lab: its zone's records and its name servers.
