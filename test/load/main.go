@@ -28,9 +28,10 @@ func main() {
 	flag.IntVar(&b.accepts, "accepts", 10000, "messages of one run of acceptance")
 	flag.IntVar(&b.relays, "relays", 5000, "messages of one run of relaying")
 	flag.IntVar(&b.clients, "clients", 50, "clients at once")
-	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory or dns")
+	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory, dns or cold")
 	flag.IntVar(&b.names, "names", 1_000_000, "names in the cache whose memory is measured")
 	inside := flag.Bool("inside", false, "internal: the part of dns that runs in a network namespace")
+	upstream := flag.String("upstream", "", "internal: the process of the lab internet, and its `folder`")
 	hold := flag.Bool("hold", false, "internal: the process that holds the names")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -43,6 +44,8 @@ func main() {
 		work = b.inside
 	case *hold:
 		work = b.hold
+	case *upstream != "":
+		work = func(context.Context) error { return serveUpstream(*upstream) }
 	}
 	if err := work(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -71,11 +74,16 @@ type sample struct {
 // all runs every measurement and prints it.
 func (b *bench) all(ctx context.Context) error {
 	if b.wants("dns") {
-		if err := b.dns(ctx); err != nil {
+		if err := b.dns(ctx, "dns"); err != nil {
 			return err
 		}
 	}
-	if b.only == "dns" {
+	if b.wants("cold") {
+		if err := b.dns(ctx, "cold"); err != nil {
+			return err
+		}
+	}
+	if b.only == "dns" || b.only == "cold" {
 		return nil
 	}
 	var err error
