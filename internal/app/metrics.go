@@ -69,6 +69,8 @@ var metrics = []metric{
 		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Renewals })},
 	{"mxward_dns_rebinds_total", nil, "Answers of the world that led into a private network, and were taken out.",
 		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Rebinds })},
+	{"mxward_dns_denied_total", nil, "Names and types that a denial known from another question answered.",
+		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Denied })},
 	{"mxward_dns_upstream_packets_total", nil, "Questions sent to name servers, over UDP or TCP.",
 		prometheus.CounterValue, one(func(s resolver.Stats) uint64 { return s.Packets })},
 	{"mxward_dns_upstream_tcp_total", nil, "Questions to name servers that went on over TCP.",

@@ -34,10 +34,11 @@ const (
 
 // Proof holds the NSEC or NSEC3 records of a reply that their zone has signed.
 type Proof struct {
-	zone  dns.Name
-	work  *Work
-	nsec  []nsec
-	nsec3 []nsec3
+	zone   dns.Name
+	work   *Work
+	nsec   []nsec
+	nsec3  []nsec3
+	owners []dns.Name // of both
 
 	dear   bool  // hashes with more iterations than we compute
 	failed error // why a record was left out
@@ -122,8 +123,7 @@ func (p *Proof) signedDear(z *Zone, section []dns.RR, now time.Time) error {
 			p.dear = true
 			return nil
 		}
-		p.note(err)
-		return nil
+		p.note(err) // the next may be signed all the same
 	}
 	return nil
 }
@@ -138,12 +138,14 @@ func (p *Proof) add(set Set) {
 			return
 		}
 		p.nsec = append(p.nsec, nsec{set.Name, next, rr.TypeBitMap})
+		p.owners = append(p.owners, set.Name)
 	case *wire.NSEC3:
 		n, ok := parseNSEC3(set.Name, p.zone, rr)
 		if !ok || len(p.nsec3) > 0 && !n.alike(p.nsec3[0]) {
 			return // RFC 5155 §8.1, §8.2
 		}
 		p.nsec3 = append(p.nsec3, n)
+		p.owners = append(p.owners, set.Name)
 	}
 }
 

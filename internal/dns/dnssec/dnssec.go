@@ -52,16 +52,17 @@ var ErrWork = errors.New("too much work to validate")
 // What validation may cost. KeyTrap (CVE-2023-50387) multiplies signatures by keys with the
 // same tag; CVE-2023-50868 makes proofs of many hashes with many iterations.
 const (
-	maxSigsTried     = 4  // of one RRset
-	maxKeysPerTag    = 2  // of one zone: tried for one signature
-	maxVerifications = 32 // of one question
-	maxFailures      = 8  // of one question: signatures that did not fit
-	maxKeys          = 32 // of one zone: looked at
-	maxDS            = 8  // of one zone: looked at
-	maxDigests       = 4  // of one zone: DS digests that did not fit
-	maxNSEC          = 10 // NSEC records looked at in one reply, and NSEC3 records likewise
-	maxHashes        = 32 // NSEC3 hashes of one question
-	maxIterations    = 50 // of NSEC3; beyond them a proof counts as insecure (RFC 9276 §3.2)
+	maxSigsTried     = 4                        // of one RRset
+	maxKeysPerTag    = 2                        // of one zone: tried for one signature
+	maxVerifications = 32                       // of one question
+	maxFailures      = 8                        // of one question: signatures that did not fit
+	maxKeys          = 32                       // of one zone: looked at
+	maxDS            = 8                        // of one zone: looked at
+	maxDigests       = 4                        // of one zone: DS digests that did not fit
+	maxNSEC          = 10                       // NSEC records looked at in one reply, and NSEC3 records likewise
+	maxHashes        = 256                      // NSEC3 hashes of one question: two proofs for a name of 127 labels
+	maxRounds        = 32 * (1 + maxIterations) // of SHA-1, for all the hashes of one question
+	maxIterations    = 50                       // of NSEC3; beyond them a proof counts as insecure (RFC 9276 §3.2)
 )
 
 // Work counts what one question has cost. The zero value is ready; it belongs to one
@@ -70,6 +71,7 @@ type Work struct {
 	Verifications int // signatures that were computed
 	Failures      int // of those, the ones that did not fit
 	Hashes        int // NSEC3 hashes
+	Rounds        int // of SHA-1, in these hashes
 }
 
 // verify pays for one signature.
@@ -84,11 +86,14 @@ func (w *Work) verify() error {
 	return nil
 }
 
-// hash pays for one NSEC3 hash.
-func (w *Work) hash() error {
-	if w.Hashes >= maxHashes {
-		return fmt.Errorf("%w: more than %d NSEC3 hashes for one question", ErrWork, maxHashes)
+// hash pays for one NSEC3 hash: names of IPv6 addresses have 34 labels, which few
+// iterations make cheap.
+func (w *Work) hash(iterations uint16) error {
+	rounds := 1 + int(iterations)
+	if w.Hashes >= maxHashes || w.Rounds+rounds > maxRounds {
+		return fmt.Errorf("%w: more than %d NSEC3 hashes of %d rounds for one question", ErrWork, w.Hashes, rounds)
 	}
 	w.Hashes++
+	w.Rounds += rounds
 	return nil
 }

@@ -76,7 +76,7 @@ func (p *Proof) hash(name dns.Name) (string, error) {
 	if h, ok := p.hashes[name]; ok {
 		return h, nil
 	}
-	if err := p.work.hash(); err != nil {
+	if err := p.work.hash(p.nsec3[0].iterations); err != nil {
 		return "", err
 	}
 	salt := p.nsec3[0].salt

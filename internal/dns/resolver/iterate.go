@@ -112,6 +112,11 @@ func (r *Resolver) step(ctx context.Context, led *ledger) ([]*piece, error) {
 		r.traced(Step{Question: led.question(), Depth: led.depth, Said: err.Trouble.String(), Why: "cache"})
 		return nil, err
 	}
+	if p := r.denied(led, now); p != nil {
+		r.counts.denied.Add(1)
+		r.traced(Step{Question: led.question(), Depth: led.depth, Said: summary(p), Why: "known denials"})
+		return []*piece{p}, nil
+	}
 	pieces, err := r.iterate(ctx, led)
 	r.remember(ctx, led, err)
 	return pieces, err

@@ -19,7 +19,7 @@
 // that was not judged by DNSSEC (RFC 4035; RFC 5011 for the anchors, RFC 7646 against
 // them), and Authentic is set for what a chain of trust vouches for.
 //
-// Not implemented: priming (RFC 9609), aggressive use of denials (RFC 8198).
+// Not implemented: priming (RFC 9609), answers from wildcards for other names (RFC 8198 §5.3).
 package resolver
 
 import (
@@ -70,6 +70,9 @@ type Resolver struct {
 	// stranger's must not lead into this network.
 	RebindProtection bool
 	PrivateZones     []dns.Name
+	// NoAggressive asks for each name, also where a validated NSEC or NSEC3 record denies it
+	// (RFC 8198 otherwise).
+	NoAggressive bool
 	// NoIPv4 and NoIPv6 leave out the servers of one family. Without them, a family
 	// without a route is noticed and put last for a while.
 	NoIPv4, NoIPv6 bool
@@ -104,6 +107,7 @@ type Resolver struct {
 	trust     trust
 	rolling   *rolling
 	cache     cache
+	spans     spans
 	servers   servers
 	uncut     uncut
 	questions flights[dns.Question, dns.Answer]
@@ -178,6 +182,7 @@ func (r *Resolver) Flush(name dns.Name) {
 	r.cache.flush(name)
 	r.servers.flush(name)
 	r.uncut.flush(name)
+	r.spans.flush(name)
 }
 
 // start makes what the zero value lacks.
@@ -202,7 +207,7 @@ func (r *Resolver) start() {
 	r.trust = r.makeTrust(builtIn)
 	r.rolling = r.loadAnchors()
 	r.renewals = make(chan struct{}, maxRenewals)
-	r.cache.limit(r.CacheEntries, r.CacheBytes)
+	r.cache.limit(r.CacheEntries, r.spans.limit(r.CacheBytes, r.NoAggressive || !r.validating()))
 	r.cache.barred = func(a ask) bool { // an alias may lead there
 		_, special := local(a.question())
 		_, own := r.ownZone(a)

@@ -20,6 +20,7 @@ type Stats struct {
 	Stale      uint64 // questions answered with what had expired
 	Renewals   uint64 // of popular names, before they expire
 	Rebinds    uint64 // answers that led into a private network
+	Denied     uint64 // names and types that a known denial answered (RFC 8198)
 	Panics     uint64 // faults of ours that were caught
 
 	Replies uint64            // that came from servers
@@ -95,7 +96,7 @@ func RTTBounds() [rttBounds]time.Duration {
 }
 
 type counters struct {
-	hits, packets, strays, nearMisses, tcp, stale, renewals, rebinds, panics atomic.Uint64
+	hits, packets, strays, nearMisses, tcp, stale, renewals, rebinds, panics, denied atomic.Uint64
 
 	replies  [rttBounds + 1]atomic.Uint64 // by the first bound that they kept; the last kept none
 	rtt      atomic.Uint64                // nanoseconds
@@ -140,7 +141,7 @@ func (r *Resolver) Stats() Stats {
 	s := Stats{
 		Questions: wired, Hits: c.hits.Load() + wired, Packets: c.packets.Load(),
 		Strays: c.strays.Load(), NearMisses: c.nearMisses.Load(), TCP: c.tcp.Load(),
-		Stale: c.stale.Load(), Renewals: c.renewals.Load(), Rebinds: c.rebinds.Load(), Panics: c.panics.Load(),
+		Stale: c.stale.Load(), Renewals: c.renewals.Load(), Rebinds: c.rebinds.Load(), Denied: c.denied.Load(), Panics: c.panics.Load(),
 		RTT:   time.Duration(c.rtt.Load()),
 		Types: tally[dns.Type](c.types[:]), Answers: tally[dns.Rcode](c.rcodes[:]),
 		Troubles: tally[dns.Trouble](c.troubles[:]), Limits: map[string]uint64{}, Bogus: tally[uint16](c.bogus[:]),

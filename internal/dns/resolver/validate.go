@@ -256,7 +256,15 @@ func (v *vetting) denial(ctx context.Context) (secure bool, err error) {
 		return false, err
 	}
 	v.ends(until)
-	return v.proven(proof)
+	secure, err = v.proven(proof)
+	if secure && err == nil {
+		end := v.now.Add(min(v.p.ttl, v.ttl))
+		if v.until.Before(end) {
+			end = v.until
+		}
+		v.r.spans.learn(signer, v.p.authority, proof, v.now, end)
+	}
+	return secure, err
 }
 
 // proven asks the proof for what the piece says.
