@@ -115,8 +115,10 @@ func (u resolverUnderTest) coldRun(ctx context.Context, dir string, up *upstream
 		if err != nil {
 			return err
 		}
+		// A lost question holds up the end by dnsperf's time-out: a short one, so that the
+		// rate is not that of one name. How many were answered is printed.
 		before, began := cpuTime([]int{pid}), time.Now()
-		n, err := dnsperf(ctx, u.addr, file, "-n", "1", "-c", "8", "-q", "200", "-t", "5")
+		n, err := dnsperf(ctx, u.addr, file, "-n", "1", "-c", "8", "-q", "200", "-t", "2")
 		if err != nil {
 			return err
 		}
@@ -279,7 +281,9 @@ func writeWorld(world *dnstest.Internet, dir string) error {
 // leavesZone reports whether a name is an alias that may lead into a broken zone, or in a
 // circle: those are waited for.
 func leavesZone(name dns.Name) bool {
-	return slices.Contains([]string{"ext", "far", "xloop", "hop", "loop1", "self"}, name.Labels()[0])
+	return slices.ContainsFunc(name.Labels(), func(label string) bool {
+		return slices.Contains([]string{"ext", "far", "xloop", "hop", "loop1", "self", "tree"}, label)
+	})
 }
 
 // below reports whether a name is in one of the zones, or below it.
