@@ -77,13 +77,13 @@ func (m *Mux) findWire(q WireQuestion) Resolver {
 	if q.Type == TypeDS {
 		return nil // the parent's; see find
 	}
+	if len(m.Zones) == 0 {
+		return m.Default
+	}
 	var buf [maxNameOctets]byte
 	text, ok := appendPlain(buf[:0], q.Name)
 	if !ok {
 		return nil
-	}
-	if len(m.Zones) == 0 {
-		return m.Default
 	}
 	for rest := text; len(rest) > 0; {
 		if r, found := m.Zones[Name{string(rest)}]; found {

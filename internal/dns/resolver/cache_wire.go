@@ -149,8 +149,8 @@ func (r *Resolver) AppendAnswer(reply []byte, q dns.WireQuestion) ([]byte, dns.W
 	if e == nil || len(reply) != headerSize+len(q.Name)+questionTail {
 		return reply, dns.WireAnswer{}, false
 	}
-	head := e.head(q.Type, now)
-	if head.Extended != 0 || r.due(e, a, now) {
+	header, ok := e.header()
+	if !ok || r.due(e, a, now) {
 		return reply, dns.WireAnswer{}, false // the other way says more, or sees to it
 	}
 	start := len(reply)
@@ -159,10 +159,20 @@ func (r *Resolver) AppendAnswer(reply []byte, q dns.WireQuestion) ([]byte, dns.W
 		return reply[:start], dns.WireAnswer{}, false
 	}
 	r.cache.shard(e.hash).hits.Add(1)
-	return reply, dns.WireAnswer{
-		Rcode: head.Rcode, Authoritative: head.Authoritative, Authentic: head.Authentic,
-		Answer: e.answers, Authority: e.authority,
-	}, true
+	return reply, header, true
+}
+
+// header is head in the words of a packet, for an entry that is ready. It gives false if
+// there is more to say than fits.
+func (e *entry) header() (dns.WireAnswer, bool) {
+	h := dns.WireAnswer{Answer: e.answers, Authority: e.authority}
+	if c, ok := e.value.(*chain); ok {
+		h.Rcode, h.Authoritative, h.Authentic = c.answer.Rcode, c.answer.Authoritative, c.answer.Authentic
+		return h, c.answer.Extended == 0
+	}
+	p := e.value.(*piece)
+	h.Rcode, h.Authentic = p.rcode, p.secure
+	return h, true
 }
 
 // lowered appends a name in lower case. Lengths of labels are below 'A'.
@@ -178,8 +188,16 @@ func lowered(buf, name []byte) []byte {
 
 // patch writes the TTLs of the moment into packed records.
 func (e *entry) patch(body []byte, now time.Time) bool {
+	c, linked := e.value.(*chain)
+	var ttl uint32
+	if !linked {
+		ttl = e.ttl(0, now) // of every record
+	}
 	off := 0
 	for i := range int(e.answers) + int(e.authority) {
+		if linked {
+			ttl = c.ttl(i, now)
+		}
 		for off < len(body) && body[off] != 0 && body[off] < 0xc0 {
 			off += 1 + int(body[off])
 		}
@@ -190,7 +208,7 @@ func (e *entry) patch(body []byte, now time.Time) bool {
 		if off+lengthAt+2 > len(body) {
 			return false
 		}
-		binary.BigEndian.PutUint32(body[off+ttlAt:], e.ttl(i, now))
+		binary.BigEndian.PutUint32(body[off+ttlAt:], ttl)
 		off += lengthAt + 2 + int(binary.BigEndian.Uint16(body[off+lengthAt:]))
 	}
 	return off == len(body)

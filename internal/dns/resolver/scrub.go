@@ -27,12 +27,11 @@ type piece struct {
 	ask               // under which it is cached; an NXDOMAIN counts for every type
 	rcode             dns.Rcode
 	target            dns.Name // set if the name is an alias
-	answer, authority []dns.RR
 	ttl               time.Duration
 	expires           time.Time // set by keep
-
-	secure bool       // DNSSEC has proven it
-	cut    dnssec.Cut // of a proof that there is no DS
+	secure            bool      // DNSSEC has proven it
+	answer, authority []dns.RR
+	cut               dnssec.Cut // of a proof that there is no DS
 }
 
 // finding is what may be believed of one reply: pieces, or the way to a deeper zone.
