@@ -23,6 +23,8 @@ var (
 	ErrNotKey = errors.New("not a DKIM key record")
 	// ErrPermanent: it is a key record, or should be one, and cannot be used.
 	ErrPermanent = errors.New("unusable DKIM key")
+	// ErrKeySize: the key is too small or too large to be trusted; ErrPermanent goes with it.
+	ErrKeySize = errors.New("unacceptable size of a DKIM key")
 	// ErrTemporary: it could not be asked for; a dns.Error goes with it.
 	ErrTemporary = errors.New("the DKIM key could not be asked for")
 )

@@ -227,6 +227,31 @@ func (k Key) PublicKey() (crypto.PublicKey, error) {
 	return public, nil
 }
 
+// PublicFor gives the key itself, where it may verify mail signed by an algorithm such as
+// "rsa-sha256". The error wraps ErrPermanent, and ErrKeySize where nothing but the size is
+// wrong (RFC 8301 §3.2); the key stands beside that one.
+func (k Key) PublicFor(algorithm string) (crypto.PublicKey, error) {
+	public, err := k.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	kind, hash, _ := strings.Cut(algorithm, "-")
+	bits := bitsOf(public)
+	switch {
+	case kind != string(k.Type):
+		return nil, fmt.Errorf("%w: it is for %s, the signature is by %s", ErrPermanent, k.Type, excerpt(algorithm))
+	case k.Hashes != nil && !slices.Contains(k.Hashes, hash):
+		return nil, fmt.Errorf("%w: it does not allow %s (h=)", ErrPermanent, excerpt(hash))
+	case !k.servesMail():
+		return nil, fmt.Errorf("%w: it is not for mail (s=)", ErrPermanent)
+	case k.Type == RSA && bits < MinRSABits:
+		return public, fmt.Errorf("%w: %w: it has %d bits, less than %d (RFC 8301 §3.2)", ErrPermanent, ErrKeySize, bits, MinRSABits)
+	case k.Type == RSA && bits > MaxRSABits:
+		return public, fmt.Errorf("%w: %w: it has %d bits, more than %d", ErrPermanent, ErrKeySize, bits, MaxRSABits)
+	}
+	return public, nil
+}
+
 // bitsOf gives the size of a key.
 func bitsOf(public crypto.PublicKey) int {
 	switch public := public.(type) {

@@ -83,16 +83,16 @@ func Sign(r io.Reader, signers ...Signer) (string, error) {
 	if n := len(h.All("From")); n != 1 {
 		return "", fmt.Errorf("%w: the message has %d From fields, expected one", ErrSign, n)
 	}
-	bodies := bodyHashes{}
+	bodies := Bodies{}
 	for i := range signers {
-		bodies.add(signers[i].Body)
+		bodies.Add(signers[i].Body)
 	}
 	if _, err := io.Copy(&bodies, buffered); err != nil {
 		return "", fmt.Errorf("read the message to sign: %w", err)
 	}
 	var fields strings.Builder
 	for i := range signers {
-		field, err := signers[i].sign(newPicker(h), bodies.sum(signers[i].Body))
+		field, err := signers[i].sign(NewFields(h), bodies.Sum(signers[i].Body))
 		if err != nil {
 			return "", err
 		}
@@ -146,7 +146,7 @@ func (s *Signer) check() error {
 }
 
 // names gives the value of h=.
-func (s *Signer) names(p *picker) []string {
+func (s *Signer) names(p *Fields) []string {
 	var names []string
 	add := func(name string) {
 		for range p.count(name) {
@@ -164,10 +164,10 @@ func (s *Signer) names(p *picker) []string {
 	return append(names, s.Oversigned...)
 }
 
-func (s *Signer) sign(p *picker, bodyHash []byte) (string, error) {
+func (s *Signer) sign(p *Fields, bodyHash []byte) (string, error) {
 	names := s.names(p)
 	field := s.field(names, bodyHash)
-	digest := headerHash(p, names, s.Header, field)
+	digest := p.Digest(names, s.Header, field, -1)
 	options := crypto.SignerOpts(crypto.SHA256)
 	if _, ok := s.Key.Public().(ed25519.PublicKey); ok {
 		options = crypto.Hash(0) // the hash is what gets signed: RFC 8463 §3
@@ -242,22 +242,25 @@ func (f *folder) put(gap, word string) {
 	f.line += gap + word
 }
 
-// bodyHashes hashes a body in each canonicalization that was asked for, at once.
-type bodyHashes map[Canonicalization]*bodyHash
+// Bodies hashes a body in each canonicalization that was added, at once. Its zero value is
+// made with Bodies{}.
+type Bodies map[Canonicalization]*bodyHash
 
 type bodyHash struct {
 	hash   hash.Hash
 	writer io.WriteCloser
 }
 
-func (b bodyHashes) add(c Canonicalization) {
+// Add asks for the hash in one canonicalization, before the body comes.
+func (b Bodies) Add(c Canonicalization) {
 	if b[c] == nil {
 		h := sha256.New()
 		b[c] = &bodyHash{h, c.Body(h)}
 	}
 }
 
-func (b bodyHashes) Write(p []byte) (int, error) {
+// Write takes the next octets of the body.
+func (b Bodies) Write(p []byte) (int, error) {
 	for _, h := range b {
 		if _, err := h.writer.Write(p); err != nil {
 			return 0, err
@@ -266,8 +269,9 @@ func (b bodyHashes) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// sum ends the body and gives its hash; it may be called again.
-func (b bodyHashes) sum(c Canonicalization) []byte {
+// Sum ends the body and gives its SHA-256 in a canonicalization that was added; it may be
+// called again.
+func (b Bodies) Sum(c Canonicalization) []byte {
 	h := b[c]
 	if h.writer != nil {
 		_ = h.writer.Close() // a hash takes everything
@@ -276,15 +280,16 @@ func (b bodyHashes) sum(c Canonicalization) []byte {
 	return h.hash.Sum(nil)
 }
 
-// picker gives the fields of a header by name, from the bottom to the top
+// Fields gives the fields of a header by name, from the bottom to the top
 // (RFC 6376 §5.4.2).
-type picker struct {
+type Fields struct {
 	header mail.Header
 	byName map[string][]int // lower case → places, from the top
 }
 
-func newPicker(h mail.Header) *picker {
-	p := &picker{h, map[string][]int{}}
+// NewFields sorts the fields of a header by name.
+func NewFields(h mail.Header) *Fields {
+	p := &Fields{h, map[string][]int{}}
 	for i, f := range h {
 		name := strings.ToLower(f.Name)
 		p.byName[name] = append(p.byName[name], i)
@@ -292,24 +297,35 @@ func newPicker(h mail.Header) *picker {
 	return p
 }
 
-func (p *picker) count(name string) int { return len(p.byName[strings.ToLower(name)]) }
+func (p *Fields) count(name string) int { return len(p.byName[strings.ToLower(name)]) }
 
-// headerHash hashes the fields that names lists, and at the end the signature's own field
-// without the value of b= (RFC 6376 §3.7). Names that the header lacks count for nothing.
-func headerHash(p *picker, names []string, c Canonicalization, own string) []byte {
+// Digest hashes the fields that names lists with SHA-256, and at the end the signature's own
+// field without the value of b= (RFC 6376 §3.7). Names that the header lacks count for
+// nothing.
+//
+// place is where the own field stands in the header; -1 before it is there. It is never one
+// of the listed fields: it was not there when they were signed, and DKIM-Signature in h=
+// means the others (RFC 6376 §5.4).
+func (p *Fields) Digest(names []string, c Canonicalization, own string, place int) []byte {
 	h := sha256.New()
-	picked := map[string]int{}
+	next := map[string]int{} // how many places of a name are left
 	var line []byte
 	for _, name := range names {
 		name = strings.ToLower(name)
 		places := p.byName[name]
-		next := len(places) - 1 - picked[name]
-		if next < 0 {
-			continue
+		left, begun := next[name]
+		if !begun {
+			left = len(places)
 		}
-		picked[name]++
-		line = c.AppendField(line[:0], p.header[places[next]].Raw)
-		h.Write(line)
+		if left > 0 && places[left-1] == place {
+			left--
+		}
+		if left > 0 {
+			left--
+			line = c.AppendField(line[:0], p.header[places[left]].Raw)
+			h.Write(line)
+		}
+		next[name] = left
 	}
 	line = c.AppendField(line[:0], WithoutSignature(own))
 	h.Write(line[:len(line)-len("\r\n")])

@@ -96,14 +96,15 @@ func (v Verifier) Verify(ctx context.Context, r io.Reader) ([]Signature, error) 
 // Check is the verification of one message whose body is still to come.
 type Check struct {
 	pending []*pending
-	fields  *picker
-	bodies  bodyHashes
+	fields  *Fields
+	bodies  Bodies
 }
 
 // pending is a signature on its way.
 type pending struct {
 	Signature
 	raw          string // the field
+	place        int    // where it stands in the header
 	header, body Canonicalization
 	bodyHash     []byte
 	value        []byte
@@ -114,13 +115,16 @@ type pending struct {
 // Start reads the signatures of a header and asks for their keys, all at once. The body is
 // then to be written to the Check.
 func (v Verifier) Start(ctx context.Context, h mail.Header) *Check {
-	c := &Check{fields: newPicker(h), bodies: bodyHashes{}}
+	c := &Check{fields: NewFields(h), bodies: Bodies{}}
 	now := time.Now()
-	for _, f := range h.All(SignatureField) {
+	for place, f := range h {
+		if !f.Is(SignatureField) {
+			continue
+		}
 		if len(c.pending) == MaxReported {
 			break
 		}
-		p := &pending{raw: f.Raw}
+		p := &pending{raw: f.Raw, place: place}
 		p.read(f, now)
 		if len(c.pending) >= MaxSignatures {
 			p.settle(Policy, nil, "not verified: the message has more than %d signatures", MaxSignatures)
@@ -138,7 +142,7 @@ func (v Verifier) Start(ctx context.Context, h mail.Header) *Check {
 	asking.Wait()
 	for _, p := range c.pending {
 		if p.Result == "" {
-			c.bodies.add(p.body)
+			c.bodies.Add(p.body)
 		}
 	}
 	return c
@@ -152,7 +156,7 @@ func (c *Check) Finish() []Signature {
 	signatures := make([]Signature, len(c.pending))
 	for i, p := range c.pending {
 		if p.Result == "" {
-			p.verify(c.fields, c.bodies.sum(p.body))
+			p.verify(c.fields, c.bodies.Sum(p.body))
 		}
 		signatures[i] = p.Signature
 	}
@@ -295,26 +299,15 @@ func (p *pending) findKey(ctx context.Context, r dns.Resolver) {
 		return
 	}
 	p.Testing = key.Testing
-	public, err := key.PublicKey()
-	if err != nil {
-		p.settle(PermError, err, "the key at %s: %v", p.name, err)
-		return
-	}
+	public, err := key.PublicFor(p.Algorithm)
 	p.KeyBits = bitsOf(public)
-	kind, hash, _ := strings.Cut(p.Algorithm, "-")
 	switch {
-	case kind != string(key.Type):
-		p.settle(PermError, ErrPermanent, "the signature is by %s, the key at %s is for %s", p.Algorithm, p.name, key.Type)
-	case key.Hashes != nil && !slices.Contains(key.Hashes, hash):
-		p.settle(PermError, ErrPermanent, "the key at %s does not allow %s (h=)", p.name, hash)
-	case !key.servesMail():
-		p.settle(PermError, ErrPermanent, "the key at %s is not for mail (s=)", p.name)
+	case errors.Is(err, ErrKeySize):
+		p.settle(Policy, err, "the key at %s: %v", p.name, err)
+	case err != nil:
+		p.settle(PermError, err, "the key at %s: %v", p.name, err)
 	case key.Strict && !identityIn(p.Identity, p.Domain, true):
 		p.settle(PermError, ErrPermanent, "the key at %s allows no subdomains (t=s), and the signature is for %s", p.name, excerpt(p.Identity))
-	case key.Type == RSA && p.KeyBits < MinRSABits:
-		p.settle(Policy, ErrPermanent, "the key has %d bits, less than %d (RFC 8301 §3.2)", p.KeyBits, MinRSABits)
-	case key.Type == RSA && p.KeyBits > MaxRSABits:
-		p.settle(Policy, ErrPermanent, "the key has %d bits, more than %d", p.KeyBits, MaxRSABits)
 	}
 	p.public = public
 }
@@ -351,13 +344,13 @@ func LookupKey(ctx context.Context, r dns.Resolver, name dns.Name) (Key, error) 
 }
 
 // verify compares the hashes.
-func (p *pending) verify(fields *picker, bodyHash []byte) {
+func (p *pending) verify(fields *Fields, bodyHash []byte) {
 	if !bytes.Equal(bodyHash, p.bodyHash) {
 		p.settle(Fail, nil, "the body was changed after signing")
 		return
 	}
-	digest := headerHash(fields, p.Fields, p.header, p.raw)
-	if !verifies(p.public, digest, p.value) {
+	digest := fields.Digest(p.Fields, p.header, p.raw, p.place)
+	if !Verifies(p.public, digest, p.value) {
 		p.settle(Fail, nil, "the header was changed after signing, or another key signed it")
 		return
 	}
@@ -367,8 +360,9 @@ func (p *pending) verify(fields *picker, bodyHash []byte) {
 	}
 }
 
-// verifies tells whether the signature of digest is by the key.
-func verifies(public crypto.PublicKey, digest, signature []byte) bool {
+// Verifies tells whether the signature of a SHA-256 digest is by the key, an *rsa.PublicKey
+// or ed25519.PublicKey.
+func Verifies(public crypto.PublicKey, digest, signature []byte) bool {
 	switch public := public.(type) {
 	case *rsa.PublicKey:
 		return rsa.VerifyPKCS1v15(public, crypto.SHA256, digest, signature) == nil
