@@ -263,14 +263,9 @@ func (w *walker) fail(v *Verdict) {
 
 // old finds Verdict.Old.
 func (v *Verdict) old() *Check {
-	for _, s := range v.Policy.Steps {
-		if s.Found() && s.Record.PSD != PSDUnknown {
-			return nil
-		}
-	}
 	for _, c := range v.Checks {
 		name, err := dns.ParseName(c.Domain)
-		if err == nil && c.Result == string(Pass) && !c.Strict && oldOrg(name) == v.Policy.Old {
+		if err == nil && c.Result == string(Pass) && !c.Strict && oldOrg(name) == v.Policy.Old && !v.Policy.hasPSD() && !c.Walk.hasPSD() {
 			return &c
 		}
 	}

@@ -246,6 +246,12 @@ func (w Walk) discarded() error {
 	return nil
 }
 
+// hasPSD reports that somebody on the way has a psd tag.
+func (w Walk) hasPSD() bool {
+	last := len(w.Steps) - 1
+	return last >= 0 && w.Steps[last].Found() && w.Steps[last].Record.PSD != PSDUnknown
+}
+
 func (w Walk) stale() bool {
 	for _, s := range w.Steps {
 		if s.Stale {
