@@ -23,14 +23,17 @@ var rooms = map[string][]string{
 	"internal/dns/resolver": {"internal/dns", "internal/dns/dnssec"},
 	"internal/dns/health":   {"internal/dns"}, // is a host's DNS fit for mail
 	// 2: one room, one matter
-	"internal/smtp":           {"internal/mail", "internal/dns"},
-	"internal/smtp/smtptest":  {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
-	"internal/queue":          {"internal/mail", "internal/dns"},
-	"internal/reputation":     {"internal/mail", "internal/dns"},
-	"internal/mailauth/dkim":  {"internal/dns", "internal/mail"},
-	"internal/mailauth/dmarc": {"internal/dns", "internal/mail"}, // results of SPF and DKIM come as plain values
-	"internal/mailauth/spf":   {"internal/dns", "internal/mail"},
-	"internal/site":           {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
+	"internal/smtp":              {"internal/mail", "internal/dns"},
+	"internal/smtp/smtptest":     {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
+	"internal/queue":             {"internal/mail", "internal/dns"},
+	"internal/reputation":        {"internal/mail", "internal/dns"},
+	"internal/mailauth/dkim":     {"internal/dns", "internal/mail"},
+	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail"}, // results of SPF and DKIM come as plain values
+	"internal/mailauth/spf":      {"internal/dns", "internal/mail"},
+	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
+	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
+	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach"},
+	"internal/site":              {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
 	// 3: rooms that join two
 	"internal/deliver":         {"internal/dns", "internal/mail", "internal/smtp"},
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
