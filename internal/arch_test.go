@@ -29,6 +29,7 @@ var rooms = map[string][]string{
 	"internal/reputation":        {"internal/mail", "internal/dns"},
 	"internal/mailauth/dkim":     {"internal/dns", "internal/mail"},
 	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail"}, // results of SPF and DKIM come as plain values
+	"internal/mailauth/mtasts":   {"internal/dns"},
 	"internal/mailauth/spf":      {"internal/dns", "internal/mail"},
 	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
@@ -45,7 +46,7 @@ var rooms = map[string][]string{
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
 	// 6: the commands
-	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/spf"},
+	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/spf", "internal/mailauth/dmarc"},
 	// test-only packages
 	"internal":      {},
 	"test/e2e":      {"internal/..."},
