@@ -34,11 +34,13 @@ const (
 
 // Proof holds the NSEC or NSEC3 records of a reply that their zone has signed.
 type Proof struct {
-	zone   dns.Name
-	work   *Work
-	nsec   []nsec
-	nsec3  []nsec3
-	owners []dns.Name // of both
+	zone  dns.Name
+	work  *Work
+	nsec  []nsec
+	nsec3 []nsec3
+
+	// Sets are the records that prove, each with its good signature; NSEC3 of one chain.
+	Sets []Set
 
 	dear   bool  // hashes with more iterations than we compute
 	failed error // why a record was left out
@@ -46,7 +48,9 @@ type Proof struct {
 }
 
 // Proof reads the NSEC and NSEC3 records of a section and checks their signatures. What is
-// not signed well, or cannot be the zone's, proves nothing. The error is ErrWork.
+// not signed well, or cannot be the zone's, proves nothing. The time is when the first of
+// them ends, with its signature or the TTL that was signed (RFC 4035 §5.3.3). The error is
+// ErrWork.
 func (z *Zone) Proof(section []dns.RR, now time.Time, work *Work) (*Proof, time.Time, error) {
 	p := &Proof{zone: z.Name, work: work, hashes: map[dns.Name]string{}}
 	until := now.Add(maxProofLife)
@@ -74,9 +78,12 @@ func (z *Zone) Proof(section []dns.RR, now time.Time, work *Work) (*Proof, time.
 			p.note(fault(CodeBogus, "%s was made from a wildcard and proves nothing", set))
 			continue
 		}
-		if verdict.Until.Before(until) {
-			until = verdict.Until
+		for _, end := range []time.Time{verdict.Until, now.Add(verdict.TTL)} {
+			if end.Before(until) {
+				until = end
+			}
 		}
+		set.Sigs = []*wire.RRSIG{verdict.Sig}
 		p.add(set)
 	}
 	if len(p.nsec)+len(p.nsec3) == 0 && p.dear {
@@ -138,14 +145,14 @@ func (p *Proof) add(set Set) {
 			return
 		}
 		p.nsec = append(p.nsec, nsec{set.Name, next, rr.TypeBitMap})
-		p.owners = append(p.owners, set.Name)
+		p.Sets = append(p.Sets, set)
 	case *wire.NSEC3:
 		n, ok := parseNSEC3(set.Name, p.zone, rr)
 		if !ok || len(p.nsec3) > 0 && !n.alike(p.nsec3[0]) {
 			return // RFC 5155 §8.1, §8.2
 		}
 		p.nsec3 = append(p.nsec3, n)
-		p.owners = append(p.owners, set.Name)
+		p.Sets = append(p.Sets, set)
 	}
 }
 

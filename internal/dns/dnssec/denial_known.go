@@ -2,7 +2,6 @@ package dnssec
 
 import (
 	"encoding/base32"
-	"slices"
 	"strings"
 
 	wire "github.com/miekg/dns"
@@ -22,27 +21,45 @@ func Known(zone dns.Name, records []dns.RR, work *Work) *Proof {
 	return p
 }
 
-// Holds reports whether the proof has a validated record of this owner.
-func (p *Proof) Holds(owner dns.Name) bool { return slices.Contains(p.owners, owner) }
+// With is Known for other records of the same zone and chain. The hashes that have been
+// computed are not computed again.
+func (p *Proof) With(records []dns.RR) *Proof {
+	next := Known(p.zone, records, p.work)
+	if len(p.nsec3) == 0 || len(next.nsec3) == 0 || next.nsec3[0].alike(p.nsec3[0]) {
+		next.hashes = p.hashes
+	}
+	return next
+}
 
 // Encloser gives the closest encloser of a name that an NSEC record proves not to be there.
 func (p *Proof) Encloser(name dns.Name) (dns.Name, bool) { return p.encloser(name) }
 
-// Compare gives the canonical order of names (RFC 4034 §6.1).
-func Compare(a, b dns.Name) int { return compare(a, b) }
-
-// Closest3 gives the owners that NSEC3 records of a chain would have for the name, or, if
-// it is not there, for its closest encloser that is there, for the name one label longer,
-// and for the wildcard (RFC 5155 §8.3). It gives none if the work is spent or the apex is
-// not known.
-func Closest3(zone, name dns.Name, chain *wire.NSEC3, work *Work, there func(owner dns.Name) bool) []dns.Name {
-	p := Known(zone, []dns.RR{chain}, work)
-	if len(p.nsec3) == 0 || !name.In(zone) {
-		return nil
+// SortKey gives a text for each name whose order as octets is the canonical order of the
+// names (RFC 4034 §6.1): labels from the right, each ended by a zero; a zero or one within
+// a label is escaped.
+func SortKey(name dns.Name) string {
+	var key strings.Builder
+	for _, label := range labels(name) {
+		for _, c := range label {
+			if c <= 1 {
+				key.WriteByte(1)
+				c++
+			}
+			key.WriteByte(c)
+		}
+		key.WriteByte(0)
 	}
+	return key.String()
+}
+
+// Closest3 gives the owners that NSEC3 records of the proof's chain would have for a name,
+// or, if it is not there, for its closest encloser that is there, for the name one label
+// longer, and for the wildcard (RFC 5155 §8.3). It gives none if the work is spent or
+// nothing above the name is there.
+func (p *Proof) Closest3(name dns.Name, there func(owner dns.Name) bool) []dns.Name {
 	var next dns.Name
 	for at := name; ; at, _ = at.Parent() {
-		owner, ok := p.owner3(at)
+		owner, ok := p.Owner3(at)
 		switch {
 		case !ok:
 			return nil
@@ -51,20 +68,23 @@ func Closest3(zone, name dns.Name, chain *wire.NSEC3, work *Work, there func(own
 		case there(owner):
 			owners := []dns.Name{owner, next}
 			if wild := wildcardOf(at); !wild.IsZero() {
-				if source, ok := p.owner3(wild); ok {
+				if source, ok := p.Owner3(wild); ok {
 					owners = append(owners, source)
 				}
 			}
 			return owners
-		case at == zone:
+		case at == p.zone:
 			return nil
 		}
 		next = owner
 	}
 }
 
-// owner3 gives the owner of the NSEC3 record of a name.
-func (p *Proof) owner3(name dns.Name) (dns.Name, bool) {
+// Owner3 gives the owner that the NSEC3 record of a name would have in the proof's chain.
+func (p *Proof) Owner3(name dns.Name) (dns.Name, bool) {
+	if len(p.nsec3) == 0 || !name.In(p.zone) {
+		return dns.Name{}, false
+	}
 	hash, err := p.hash(name)
 	if err != nil {
 		return dns.Name{}, false

@@ -81,6 +81,7 @@ func (s Set) Signer(servers dns.Name) dns.Name {
 
 // Verdict is what a good signature says.
 type Verdict struct {
+	Sig      *wire.RRSIG
 	Until    time.Time     // the signature's end
 	TTL      time.Duration // the TTL that the zone gave the set
 	Expanded bool          // the set was made from a wildcard: the caller needs a proof
@@ -150,6 +151,7 @@ func (z *Zone) try(set Set, sig *wire.RRSIG, now time.Time, work *Work) (Verdict
 		if k.verify(data, raw) {
 			labels := labelCount(set.Name)
 			return Verdict{
+				Sig:   sig,
 				Until: serialTime(sig.Expiration, now), TTL: time.Duration(sig.OrigTtl) * time.Second,
 				Expanded: int(sig.Labels) < labels, Labels: int(sig.Labels),
 			}, nil

@@ -38,6 +38,7 @@ func (r *Resolver) doubt(led *ledger, cut *delegation, err error) bool {
 		delete(led.zones, zone)
 		r.cache.drop(trustKey(zone))
 		r.cache.drop(delegationKey(zone))
+		r.spans.drop(zone)
 		for _, typ := range []dns.Type{dns.TypeDS, typeDNSKEY, anyType} {
 			a := ask{name: zone, typ: typ, dnssec: true}
 			r.cache.drop(cacheKey{kindPiece, a})

@@ -209,7 +209,11 @@ func (v *vetting) set(ctx context.Context, set dnssec.Set) (secure bool, err err
 	}
 	v.ends(until)
 	denial, err := proof.Wildcard(set.Name, verdict.Labels)
-	return denial == dnssec.Proven, err
+	if err != nil || denial != dnssec.Proven {
+		return false, err
+	}
+	v.teach(expanded(signer, set, verdict, proof))
+	return true, nil
 }
 
 func (v *vetting) note(verdict dnssec.Verdict) {
@@ -244,12 +248,16 @@ func (v *vetting) denial(ctx context.Context) (secure bool, err error) {
 	case zone.standing == noZone:
 		return false, &dnssec.Fault{Code: dnssec.CodeBogus, Text: "the signature on " + said.String() + " is by " + signer.String() + ", which is no zone"}
 	}
+	taught := lesson{zone: signer}
 	if said.Type == dns.TypeSOA {
 		verdict, err := zone.keys.Verify(said, v.now, &v.led.work)
 		if err != nil {
 			return false, err
 		}
 		v.note(verdict)
+		if said.Name == signer {
+			taught.soa = dnssec.Set{Name: said.Name, Type: said.Type, Records: said.Records, Sigs: []*wire.RRSIG{verdict.Sig}}
+		}
 	}
 	proof, until, err := zone.keys.Proof(v.p.authority, v.now, &v.led.work)
 	if err != nil {
@@ -258,11 +266,8 @@ func (v *vetting) denial(ctx context.Context) (secure bool, err error) {
 	v.ends(until)
 	secure, err = v.proven(proof)
 	if secure && err == nil {
-		end := v.now.Add(min(v.p.ttl, v.ttl))
-		if v.until.Before(end) {
-			end = v.until
-		}
-		v.r.spans.learn(signer, v.p.authority, proof, v.now, end)
+		taught.denials = proof.Sets
+		v.teach(taught)
 	}
 	return secure, err
 }
