@@ -60,6 +60,20 @@ deep    300 TXT "v=spf1 include:six.example.com include:five.example.com -all"
 six     300 TXT "v=spf1 a a:mx1.example.com a:mx2.example.com mx:example.com a:plain.example.com a:other.example.com ~all"
 five    300 TXT "v=spf1 a:mx1.example.com a:mx2.example.com a:plain.example.com a:here.example.com ~all"
 six     300 A   192.0.2.66
+_dmarc  300 TXT "v=DMARC1; p=reject; sp=quarantine; np=reject; rua=mailto:dmarc@example.com,mailto:d@example.net,mailto:d@friend.example.org"
+_dmarc.apart 300 TXT "v=DMARC1; p=none; psd=n; t=y; rua=dmarc@example.com"
+_dmarc.pair  300 TXT "v=DMARC1; p=none"
+_dmarc.pair  300 TXT "v=DMARC1; p=reject"
+_dmarc.quoted 300 TXT "\"v=DMARC1; p=reject; rua=mailto:dmarc@example.com\""
+_dmarc.fine  300 TXT "v=DMARC1; p=reject; psd=n; rua=mailto:dmarc@fine.example.com"
+fine         300 MX  10 mx1
+dmarc.apart  300 TXT "v=DMARC1; p=none"
+`),
+		dns.MustName("example.org"): dnstest.Zone(t, "example.org", `
+@      300 SOA ns hostmaster 1 3600 900 604800 300
+@      300 NS  ns.example.com.
+friend 300 A   192.0.2.77
+*._report._dmarc.friend 300 TXT "v=DMARC1"
 `),
 	}, Default: dns.ResolverFunc(func(context.Context, dns.Question) (dns.Answer, error) {
 		return dns.Answer{Rcode: dns.NXDomain}, nil

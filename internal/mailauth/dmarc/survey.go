@@ -97,10 +97,17 @@ func (r *Report) lintWalk() {
 	case isSuffix(r.Org) && r.Org != r.Start:
 		r.add("psd-misuse", SeverityWarning, r.Org, "a public suffix has a record without psd=y: all domains below it count as one organization", "write psd=n into the record of each organization")
 	}
-	if r.Org != r.Old {
-		r.add("walk-differs-psl", SeverityWarning, r.Start, fmt.Sprintf("the organizational domain is %s; receivers that go by the public-suffix list (RFC 7489) take %s", r.Org, r.Old),
-			fmt.Sprintf("publish a record at %s", r.Old))
+	if r.Org == r.Old {
+		return
 	}
+	severity, fix := SeverityWarning, "write psd=n into the record of "+r.Old.String()
+	switch {
+	case r.hasPSD(): // somebody wants it so
+		severity, fix = SeverityNotice, ""
+	case r.Org.In(r.Old):
+		fix = "publish a record at " + r.Old.String()
+	}
+	r.add("walk-differs-psl", severity, r.Start, fmt.Sprintf("the organizational domain is %s; receivers that go by the public-suffix list (RFC 7489) take %s", r.Org, r.Old), fix)
 }
 
 // destinations looks at where reports go.

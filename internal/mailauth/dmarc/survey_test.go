@@ -42,6 +42,7 @@ func TestSurvey(t *testing.T) {
 		{"psd=y of a public suffix", "_dmarc.co.uk TXT \"v=DMARC1; p=reject; psd=y; rua=mailto:d@co.uk\"\nco.uk A 192.0.2.1", "co.uk", ""},
 		{"a public suffix without psd=y", "_dmarc.co.uk TXT \"v=DMARC1; p=reject; rua=mailto:d@co.uk\"\nco.uk A 192.0.2.1", "a.co.uk", "warning dmarc.psd-misuse co.uk, warning dmarc.walk-differs-psl a.co.uk"},
 		{"a record below and none above", "_dmarc.a.example.com TXT \"v=DMARC1; p=reject; rua=mailto:d@a.example.com\"\na.example.com A 192.0.2.1", "a.example.com", "warning dmarc.walk-differs-psl a.example.com"},
+		{"psd=n below: somebody wants it so", "_dmarc.a.example.com TXT \"v=DMARC1; p=reject; psd=n; rua=mailto:d@a.example.com\"\na.example.com A 192.0.2.1", "a.example.com", "notice dmarc.walk-differs-psl a.example.com"},
 		{"sp below the organizational domain", good + "_dmarc.a.example.com TXT \"v=DMARC1; p=reject; sp=reject; rua=mailto:d@example.com\"", "a.example.com", "notice dmarc.syntax a.example.com"},
 	} {
 		t.Run(tt.why, func(t *testing.T) {
