@@ -3,6 +3,7 @@ package dns
 import (
 	"cmp"
 	"context"
+	"encoding/hex"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -160,6 +161,25 @@ func mergeAddrs(v4, v6 Set[netip.Addr]) Set[netip.Addr] {
 		merged.TTL = min(v4.TTL, v6.TTL)
 	}
 	return merged
+}
+
+// TLSA is one TLSA record (RFC 6698 §2.1), as it stands. Data is the octets, not their
+// digits.
+type TLSA struct {
+	Usage, Selector, Matching uint8
+	Data                      []byte
+}
+
+// LookupTLSA asks for the TLSA records of name, which begins with the port and the protocol.
+func LookupTLSA(ctx context.Context, r Resolver, name Name) (Set[TLSA], error) {
+	return lookup(ctx, r, Question{Name: name, Type: TypeTLSA}, func(rr RR) (TLSA, bool) {
+		tlsa, ok := rr.(*wire.TLSA)
+		if !ok {
+			return TLSA{}, false
+		}
+		data, err := hex.DecodeString(tlsa.Certificate)
+		return TLSA{tlsa.Usage, tlsa.Selector, tlsa.MatchingType, data}, err == nil
+	})
 }
 
 // lookup asks one question and reads the records at the end of the alias chain.

@@ -41,6 +41,16 @@ loop     CNAME pool
 pool     CNAME loop
 `
 
+func TestLookupTLSA(t *testing.T) {
+	z := dnstest.Zone(t, "example.com", lookupZone+"_25._tcp.a TLSA 3 1 1 00FF\n_25._tcp.b CNAME _25._tcp.a\n")
+	for _, host := range []string{"a", "b"} {
+		set, err := dns.LookupTLSA(t.Context(), z, dns.MustName("_25._tcp."+host+".example.com"))
+		if err != nil || fmt.Sprint(set.Records) != "[{3 1 1 [0 255]}]" {
+			t.Errorf("%s: %+v, %v", host, set, err)
+		}
+	}
+}
+
 func TestLookupMX(t *testing.T) {
 	z := dnstest.Zone(t, "example.com", lookupZone)
 	set, err := dns.LookupMX(t.Context(), z, dns.MustName("example.com"))
