@@ -27,6 +27,7 @@ var rooms = map[string][]string{
 	"internal/smtp/smtptest":     {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
 	"internal/queue":             {"internal/mail", "internal/dns"},
 	"internal/reputation":        {"internal/mail", "internal/dns"},
+	"internal/mailauth/arc":      {"internal/dns", "internal/mail", "internal/mailauth/dkim"},
 	"internal/mailauth/dkim":     {"internal/dns", "internal/mail"},
 	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail"}, // results of SPF and DKIM come as plain values
 	"internal/mailauth/mtasts":   {"internal/dns"},

@@ -149,7 +149,7 @@ func (s *Signer) check() error {
 func (s *Signer) names(p *Fields) []string {
 	var names []string
 	add := func(name string) {
-		for range p.count(name) {
+		for range p.Count(name) {
 			names = append(names, name)
 		}
 	}
@@ -297,7 +297,8 @@ func NewFields(h mail.Header) *Fields {
 	return p
 }
 
-func (p *Fields) count(name string) int { return len(p.byName[strings.ToLower(name)]) }
+// Count tells how many fields have a name, in any case.
+func (p *Fields) Count(name string) int { return len(p.byName[strings.ToLower(name)]) }
 
 // Digest hashes the fields that names lists with SHA-256, and at the end the signature's own
 // field without the value of b= (RFC 6376 §3.7). Names that the header lacks count for
