@@ -19,7 +19,7 @@ import (
 //   - more than three domains (RFC 9989 §11.5);
 //   - a From that cannot be read. Where it holds one address in angle brackets, as in the
 //     forbidden but frequent "a@example.com <a@example.com>" or "Doe, John <a@example.com>",
-//     that one counts.
+//     that one counts, and a dot at the end of a domain does not.
 //
 // Several addresses of one domain are one author's domain. Groups count as their members.
 func Authors(from []string) ([]dns.Name, error) {
@@ -85,16 +85,18 @@ func newParser() *netmail.AddressParser {
 	}}
 }
 
-// bracketed reads the one address in angle brackets of a value that is otherwise wrong.
+// bracketed reads the one address, in angle brackets or alone, of a value that is otherwise
+// wrong.
 func bracketed(value string) (*netmail.Address, bool) {
-	if strings.Count(value, "<") != 1 || strings.Count(value, ">") != 1 {
-		return nil, false
+	inner := value
+	if strings.Count(value, "<") == 1 && strings.Count(value, ">") == 1 {
+		_, rest, _ := strings.Cut(value, "<")
+		address, behind, ok := strings.Cut(rest, ">")
+		if !ok || strings.Contains(behind, "@") {
+			return nil, false
+		}
+		inner = address
 	}
-	_, rest, _ := strings.Cut(value, "<")
-	inner, behind, ok := strings.Cut(rest, ">")
-	if !ok || strings.Contains(behind, "@") {
-		return nil, false
-	}
-	a, err := newParser().Parse("<" + inner + ">")
+	a, err := newParser().Parse("<" + strings.TrimSuffix(strings.TrimSpace(inner), ".") + ">")
 	return a, err == nil
 }

@@ -53,13 +53,13 @@ type Verdict struct {
 	// it fails, and one level lower with t=y. What is done is the receiver's choice, and
 	// nobody should reject for this alone (RFC 9989 §5.4).
 	Disposition Policy
-	Reason      string // why, for people, in one line
+	Reason      string // why, for people, in one line of printable ASCII; it may quote strangers
 	Err         error  // with TempError, PermError and ResultNone, as in Discovery; ErrAuthor too
 
-	Author  dns.Name  // the author's domain; the one whose verdict counts if there are several
-	Authors int       // how many author's domains were judged
-	Policy  Discovery // the policy, and where it was found
-	Checks  []Check   // of the identifiers that mattered, in order
+	Author    dns.Name  // the author's domain; the one whose verdict counts if there are several
+	Authors   int       // how many author's domains were judged
+	Discovery Discovery // the policy, and where it was found
+	Checks    []Check   // of the identifiers that mattered, in order
 	// Old is an identifier that would have made the message pass for a receiver that goes
 	// by the public-suffix list (RFC 7489 §3.2), where the tree walk does not: the domain
 	// has a record at a subdomain and none above it, say, and signs with the name above. It
@@ -98,7 +98,7 @@ func Evaluate(ctx context.Context, r dns.Resolver, m Message) Verdict {
 	defer cancel()
 	authors, err := Authors(m.From)
 	if err != nil {
-		return Verdict{Result: PermError, Disposition: None, Reason: err.Error(), Err: err}
+		return Verdict{Result: PermError, Disposition: None, Reason: printable(err.Error()), Err: err}
 	}
 	w := newWalker(ctx, r)
 	var worst Verdict
@@ -107,7 +107,7 @@ func Evaluate(ctx context.Context, r dns.Resolver, m Message) Verdict {
 			worst = v
 		}
 	}
-	worst.Authors = len(authors)
+	worst.Authors, worst.Reason = len(authors), printable(worst.Reason)
 	return worst
 }
 
@@ -122,8 +122,8 @@ func (v Verdict) badness() int {
 
 // judge gives the verdict for one author's domain.
 func (w *walker) judge(author dns.Name, m Message) Verdict {
-	v := Verdict{Author: author, Disposition: None, Policy: w.discover(author)}
-	if err := v.Policy.Err; err != nil {
+	v := Verdict{Author: author, Disposition: None, Discovery: w.discover(author)}
+	if err := v.Discovery.Err; err != nil {
 		v.Err, v.Reason, v.Result = err, err.Error(), PermError
 		switch {
 		case isTemporary(err):
@@ -189,9 +189,9 @@ func (w *walker) check(v *Verdict, m Message, result string) (first Check, align
 // align checks one identifier (RFC 9989 §4.10.2). It asks only where that can matter: an
 // organizational domain is a name above both, so the two must meet below the root.
 func (w *walker) align(v *Verdict, id Identifier) Check {
-	c := Check{Identifier: id, Strict: v.Policy.Record.StrictDKIM}
+	c := Check{Identifier: id, Strict: v.Discovery.Record.StrictDKIM}
 	if id.Method == MethodSPF {
-		c.Strict = v.Policy.Record.StrictSPF
+		c.Strict = v.Discovery.Record.StrictSPF
 	}
 	name, err := dns.ParseName(id.Domain)
 	switch {
@@ -208,19 +208,19 @@ func (w *walker) align(v *Verdict, id Identifier) Check {
 		c.Why = "it has nothing in common with the author's domain"
 		return c
 	}
-	if v.Policy.Walk = w.walk(v.Author); v.Policy.Walk.Err != nil {
-		c.Err = v.Policy.Walk.Err
+	if v.Discovery.Walk = w.walk(v.Author); v.Discovery.Walk.Err != nil {
+		c.Err = v.Discovery.Walk.Err
 		c.Why = c.Err.Error()
 		return c
 	}
-	org := v.Policy.Org
-	v.Policy.stale = v.Policy.stale || v.Policy.Walk.stale()
+	org := v.Discovery.Org
+	v.Discovery.stale = v.Discovery.stale || v.Discovery.Walk.stale()
 	if !name.In(org) {
 		c.Why = fmt.Sprintf("it is not below %s, the author's organizational domain", org)
 		return c
 	}
 	c.Walk = w.walk(name)
-	v.Policy.stale = v.Policy.stale || c.Walk.stale()
+	v.Discovery.stale = v.Discovery.stale || c.Walk.stale()
 	switch {
 	case c.Walk.Err != nil:
 		c.Err = c.Walk.Err
@@ -244,7 +244,7 @@ func top(n dns.Name) string {
 
 // fail gives the verdict on a message that nothing vouches for.
 func (w *walker) fail(v *Verdict) {
-	d := &v.Policy
+	d := &v.Discovery
 	v.Result, v.Disposition = Fail, d.Policy
 	v.Reason = fmt.Sprintf("nothing that passed is aligned with %s; the policy is %s=%s of %s", v.Author, d.Tag, d.Policy, d.Domain)
 	if d.Record.Testing && d.Policy != None {
@@ -265,7 +265,7 @@ func (w *walker) fail(v *Verdict) {
 func (v *Verdict) old() *Check {
 	for _, c := range v.Checks {
 		name, err := dns.ParseName(c.Domain)
-		if err == nil && c.Result == string(Pass) && !c.Strict && oldOrg(name) == v.Policy.Old && !v.Policy.hasPSD() && !c.Walk.hasPSD() {
+		if err == nil && c.Result == string(Pass) && !c.Strict && oldOrg(name) == v.Discovery.Old && !v.Discovery.hasPSD() && !c.Walk.hasPSD() {
 			return &c
 		}
 	}

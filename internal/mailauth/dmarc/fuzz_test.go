@@ -145,9 +145,8 @@ func FuzzEvaluate(f *testing.F) {
 }
 
 // maxSurveyed is what a survey may ask: the walk and the existence, for each destination a
-// walk, its consent, MX, A and AAAA, the domain's own walk once more, and three names
-// beside it.
-const maxSurveyed = MaxQuestions + 1 + maxDestinations*(MaxQuestions+4) + MaxQuestions + 3
+// walk, its consent, MX, A and AAAA, and three names beside it.
+const maxSurveyed = MaxQuestions + 1 + maxDestinations*(MaxQuestions+4) + 3
 
 // scripted is a DNS that a fuzzer wrote: each answer is one byte of the script.
 type scripted struct {

@@ -29,7 +29,7 @@ func Survey(ctx context.Context, r dns.Resolver, domain dns.Name) Report {
 	ctx, cancel := context.WithTimeout(ctx, maxSurveyTime)
 	defer cancel()
 	w := newWalker(ctx, r)
-	report := Report{Discovery: Discover(ctx, r, domain)}
+	report := Report{Discovery: w.discoverAll(domain)}
 	report.lintRecords()
 	if report.Err == nil {
 		report.lintWalk()

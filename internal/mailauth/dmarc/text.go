@@ -13,12 +13,12 @@ func (v Verdict) String() string {
 	if v.Result == Fail {
 		fmt.Fprintf(&b, " (%s)", v.Disposition)
 	}
-	fmt.Fprintf(&b, ": %s\n", printable(v.Reason))
+	fmt.Fprintf(&b, ": %s\n", v.Reason)
 	if v.Author.IsZero() {
 		return b.String()
 	}
 	fmt.Fprintf(&b, "author's domain: %s\n", v.Author)
-	b.WriteString(v.Policy.String())
+	b.WriteString(v.Discovery.String())
 	for _, c := range v.Checks {
 		fmt.Fprintf(&b, "%s\n", c)
 		for _, s := range c.Walk.Steps {

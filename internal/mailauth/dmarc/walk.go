@@ -45,7 +45,7 @@ type Discovery struct {
 	Err    error
 	Domain dns.Name // where the record is; zero where there is none
 	Text   string   // the record as published
-	Record Record   // zero with Err
+	Record Record   // of no meaning with Err
 	Policy Policy   // what applies to messages from Walk.Start, before t=y is looked at
 	Tag    string   // which tag says so: p, sp or np
 	// Existence is whether Walk.Start itself exists, asked only where np needs it: nil, or
@@ -65,7 +65,11 @@ type Discovery struct {
 func Discover(ctx context.Context, r dns.Resolver, domain dns.Name) Discovery {
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
-	w := newWalker(ctx, r)
+	return newWalker(ctx, r).discoverAll(domain)
+}
+
+// discoverAll is discover with the whole walk.
+func (w *walker) discoverAll(domain dns.Name) Discovery {
 	d := w.discover(domain)
 	d.Walk = w.walk(domain)
 	if d.Walk.Err != nil {
