@@ -90,15 +90,13 @@ func Lint(text string) []Finding {
 		_, _, err := destination(uri)
 		if err == nil {
 			usable++
-			if strings.Contains(uri, "!") {
-				all = append(all, Finding{ID: "tlsrpt.rua-invalid", Severity: SeverityWarning, Found: clip(uri),
-					Text: "an exclamation mark is written %21, and there are no size limits as in old DMARC records (RFC 8460 §3)", Fix: "drop what stands behind it"})
-			}
 			continue
 		}
 		f := Finding{ID: "tlsrpt.rua-invalid", Severity: SeverityWarning, Found: clip(uri), Text: "senders pass it over: " + err.Error()}
 		if right := mendURI(uri); right != uri {
 			f.Fix = "write " + right
+		} else if strings.Contains(uri, "!") {
+			f.Fix = "drop the exclamation mark and what stands behind it: there are no size limits as in old DMARC records"
 		}
 		all = append(all, f)
 	}

@@ -165,6 +165,9 @@ func destination(uri string) (to mail.Address, isPost bool, err error) {
 		if err != nil {
 			return mail.Address{}, false, fmt.Errorf("%q: %w", clip(uri), err)
 		}
+		if strings.HasPrefix(address, "//") {
+			return mail.Address{}, false, fmt.Errorf("%q has slashes behind mailto:", clip(uri))
+		}
 		to, err = mail.ParseAddress(address)
 		return to, false, err
 	case "https":
