@@ -234,22 +234,25 @@ func (s Sealer) sign(digest []byte) ([]byte, error) {
 // space, which is more than some who fold anew keep.
 func fold(name string, tags []string) string {
 	const width = 78
-	var done strings.Builder
-	line := name + ":"
-	for _, tag := range tags {
-		gap := " "
-		words := []string{tag}
-		if strings.HasPrefix(tag, "h=") {
-			words = strings.SplitAfter(tag, ":")
+	field := []byte(name + ":")
+	start := 0 // of the line
+	put := func(gap, word string) {
+		if len(field)-start+len(gap)+len(word) > width {
+			field = append(field, "\r\n"...)
+			start, gap = len(field), " "
 		}
-		for _, word := range words {
-			if len(line)+len(gap)+len(word) > width {
-				done.WriteString(line + "\r\n")
-				line, gap = "", " "
-			}
-			line += gap + word
+		field = append(append(field, gap...), word...)
+	}
+	for _, tag := range tags {
+		if !strings.HasPrefix(tag, "h=") {
+			put(" ", tag)
+			continue
+		}
+		gap := " "
+		for word := range strings.SplitAfterSeq(tag, ":") {
+			put(gap, word)
 			gap = ""
 		}
 	}
-	return done.String() + line + "\r\n"
+	return string(field) + "\r\n"
 }
