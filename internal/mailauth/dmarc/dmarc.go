@@ -11,7 +11,8 @@
 // be used, with no address for reports, is still a record: it ends the search for a policy
 // (permerror), and counts where the walk looks for the organizational domain. Where several
 // records stand at one name, all are discarded and the walk goes on. Trouble at any step
-// that the verdict needs makes the whole verdict temperror.
+// that the verdict needs makes the whole verdict temperror. A walk never runs out of
+// questions: from a long name it leaves out labels on the left, and always comes to the top.
 //
 // The public-suffix list, by which RFC 7489 §3.2 found the organizational domain, decides
 // nothing that the walk decides. See Verdict.Old for the one case in which it softens a
