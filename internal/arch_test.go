@@ -36,9 +36,10 @@ var rooms = map[string][]string{
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
 	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach"},
 	"internal/site":              {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
+	"internal/mailauth":          {"internal/dns", "internal/mail", "internal/mailauth/spf", "internal/mailauth/dkim", "internal/mailauth/arc", "internal/mailauth/dmarc"}, // one judgement of one message
 	// 3: rooms that join two
 	"internal/deliver":         {"internal/dns", "internal/mail", "internal/smtp"},
-	"internal/edge":            {"internal/dns", "internal/mail", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
+	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/reputation"},
 	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/reputation", "internal/store"}, // tests
 	// 4: the wiring
@@ -47,7 +48,7 @@ var rooms = map[string][]string{
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
 	// 6: the commands
-	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/spf", "internal/mailauth/dmarc"},
+	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/spf", "internal/mailauth/dmarc", "internal/mailauth/attach", "internal/mailauth/dmarcrpt", "internal/mailauth/tlsrpt"},
 	// test-only packages
 	"internal":      {},
 	"test/e2e":      {"internal/..."},
