@@ -90,7 +90,7 @@ func (r *Resolver) send(ctx context.Context, p packet) (reply, error) {
 	case !p.recurse: // a recursive resolver may have to work for long
 		limit = r.servers.patience(p.server)
 	}
-	return r.packets.do(ctx, p, limit+time.Second, func(ctx context.Context) (rep reply, err error) {
+	return r.packets.here(ctx, p, func(ctx context.Context) (rep reply, err error) {
 		defer r.recovered(p.question(), &err)
 		began := time.Now()
 		deadline := began.Add(limit)
@@ -214,7 +214,7 @@ func equalFold(a, b []byte) bool {
 // overUDP sends one datagram and waits for its reply. What is not the reply is dropped and
 // the wait goes on: otherwise any datagram from anywhere could end the question.
 func (r *Resolver) overUDP(ctx context.Context, p packet, deadline time.Time) (reply, error) {
-	conn, err := r.dial(ctx, p, deadline)
+	conn, err := r.dialUDP(ctx, p, deadline)
 	if err != nil {
 		return reply{}, err
 	}
@@ -228,7 +228,9 @@ func (r *Resolver) overUDP(ctx context.Context, p packet, deadline time.Time) (r
 		return reply{}, socketError(ctx, err)
 	}
 	r.counts.packets.Add(1)
-	buf := make([]byte, maxDatagram)
+	datagram := r.datagrams.Get().(*[maxDatagram]byte)
+	defer r.datagrams.Put(datagram)
+	buf := datagram[:]
 	var stray error
 	strays, size := 0, 0
 	for ; strays < maxStrays; strays++ {
@@ -318,6 +320,19 @@ func (r *Resolver) dial(ctx context.Context, p packet, deadline time.Time) (net.
 		return p.tls.connect(dialing, r.Dial, p.server.String())
 	}
 	conn, err := r.Dial(dialing, p.proto, p.server.String())
+	return r.dialled(ctx, p, conn, err)
+}
+
+// dialUDP is dial for a datagram, which waits for nothing unless Dial is the caller's.
+func (r *Resolver) dialUDP(ctx context.Context, p packet, deadline time.Time) (net.Conn, error) {
+	if !r.ownSockets {
+		return r.dial(ctx, p, deadline)
+	}
+	conn, err := openUDP(p.server)
+	return r.dialled(ctx, p, conn, err)
+}
+
+func (r *Resolver) dialled(ctx context.Context, p packet, conn net.Conn, err error) (net.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}

@@ -51,6 +51,53 @@ func (g *flights[K, V]) do(ctx context.Context, key K, limit time.Duration, work
 	}
 }
 
+// here is do for work that is short: who asks first does it itself, which spares a
+// goroutine. It stays with the work, though its own ctx ends, for as long as others wait.
+func (g *flights[K, V]) here(ctx context.Context, key K, work func(context.Context) (V, error)) (V, error) {
+	var none V
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	f, first := g.board(key, cancel)
+	if !first {
+		select {
+		case <-f.done:
+			return f.value, f.err
+		case <-ctx.Done():
+			g.leave(key, f)
+			return none, ctx.Err()
+		}
+	}
+	stay := context.AfterFunc(ctx, func() { g.leave(key, f) })
+	f.value, f.err = work(own)
+	g.mu.Lock()
+	g.remove(key, f)
+	g.mu.Unlock()
+	close(f.done)
+	if !stay() {
+		return none, ctx.Err()
+	}
+	return f.value, f.err
+}
+
+// board gives the flight for key, and whether it begins now.
+func (g *flights[K, V]) board(key K, cancel context.CancelFunc) (f *flight[V], first bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.m[key]; f != nil {
+		f.waiters++
+		return f, false
+	}
+	if g.m == nil {
+		g.m = map[K]*flight[V]{}
+	}
+	f = &flight[V]{waiters: 1, cancel: cancel, done: make(chan struct{})}
+	g.m[key] = f
+	return f, true
+}
+
 func (g *flights[K, V]) join(ctx context.Context, key K, limit time.Duration, work func(context.Context) (V, error)) *flight[V] {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -53,6 +53,9 @@ func addTo(answer *dns.Answer, typ dns.Type, p *piece, now time.Time) bool {
 	left := max(0, p.expires.Sub(now)+time.Second-1).Truncate(time.Second)
 	left = min(left, p.ttl)
 	answer.Authentic = p.secure && (answer.Authentic || len(answer.Answer) == 0)
+	if p.extended != 0 {
+		answer.Extended = p.extended
+	}
 	answer.Answer = append(answer.Answer, retime(p.answer, left)...)
 	// Every alias that was made from a wildcard has proofs of its own (RFC 4035 §3.1.3.3).
 	answer.Authority = append(answer.Authority, retime(p.authority, left)...)
@@ -197,7 +200,7 @@ func (r *Resolver) iterate(ctx context.Context, led *ledger) ([]*piece, error) {
 			}
 			return pieces, nil
 		}
-		why = fmt.Sprintf("%s refers to %s", cut.zone, found.referral.zone)
+		why = cut.zone.String() + " refers to " + found.referral.zone.String()
 		cut = r.descend(cut, found.referral)
 		referrals++
 		short.full = asked == led.ask && short.asked > 0 // parts of the name were of no use
@@ -304,10 +307,12 @@ func (r *Resolver) askServer(ctx context.Context, led *ledger, a ask, zone dns.N
 			found, err = scrub(a, zone, rep.msg)
 			found.from = c.server
 		}
-		r.traced(Step{
-			Question: a.question(), Depth: led.depth, Zone: zone, Server: c.server, ServerName: c.name,
-			Protocol: p.proto, Said: outcome(found, err), Took: rep.took, Why: why,
-		})
+		if r.Trace != nil {
+			r.Trace(Step{
+				Question: a.question(), Depth: led.depth, Zone: zone, Server: c.server, ServerName: c.name,
+				Protocol: p.proto, Said: outcome(found, err), Took: rep.took, Why: why,
+			})
+		}
 		if then == "" {
 			if err == nil && seen.near == errCase && !p.mixed {
 				r.servers.flattens(c.server)

@@ -27,6 +27,7 @@ const (
 var (
 	errNotOurs    = errors.New("it answers another question")
 	errUnreadable = errors.New("it cannot be read")
+	errNoName     = errors.New("a question without a name")
 )
 
 // ask is one name and type, as it goes to a server and as the cache knows it.
@@ -47,14 +48,13 @@ func (a ask) question() dns.Question {
 // encode makes the question's bytes, without RD: nobody shall recurse for us. The cookie
 // goes into the OPT record, if it is not empty.
 func encode(id uint16, a ask, edns bool, cookie []byte) ([]byte, error) {
+	if a.name.IsZero() {
+		return nil, errNoName
+	}
 	b := make([]byte, maxQuery)
 	binary.BigEndian.PutUint16(b, id)
 	b[5] = 1 // one question
-	off, err := wire.PackDomainName(a.name.FQDN(), b, headerSize, nil, false)
-	if err != nil {
-		return nil, err
-	}
-	b = binary.BigEndian.AppendUint16(b[:off], uint16(a.typ))
+	b = binary.BigEndian.AppendUint16(a.name.AppendWire(b[:headerSize]), uint16(a.typ))
 	b = binary.BigEndian.AppendUint16(b, wire.ClassINET)
 	if !edns {
 		return b, nil

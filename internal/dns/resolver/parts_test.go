@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -285,5 +289,91 @@ func TestServersBound(t *testing.T) {
 	}
 	if n := len(s.m[one].lame); n > maxLameZones {
 		t.Errorf("%d lame zones are remembered for one server", n)
+	}
+}
+
+// Who asks first for what lasts a moment does it itself, and stays with it for the others.
+func TestFlightHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g flights[string, int]
+		ended := 0
+		work := func(ctx context.Context) (int, error) {
+			select {
+			case <-time.After(time.Second):
+				return 1, nil
+			case <-ctx.Done():
+				ended++
+				return 0, ctx.Err()
+			}
+		}
+		alone, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		if _, err := g.here(alone, "a", work); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Millisecond || ended != 1 {
+			t.Errorf("alone: %v after %v", err, time.Since(began))
+		}
+		first, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		var second int
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := g.here(first, "a", work); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		all.Go(func() { second, _ = g.here(t.Context(), "a", work) })
+		all.Wait()
+		if second != 1 || ended != 1 {
+			t.Errorf("the second asker got %d, work ended early %d times", second, ended)
+		}
+		if len(g.m) != 0 {
+			t.Errorf("%d flights are left", len(g.m))
+		}
+	})
+}
+
+// A question's own socket: connected, on a port of its own, waiting no longer than it may,
+// and an empty datagram is one.
+func TestOpenUDP(t *testing.T) {
+	server, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	at := server.LocalAddr().(*net.UDPAddr).AddrPort()
+	conn, err := openUDP(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("?")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 8)
+	_, from, err := server.ReadFrom(buf)
+	if err != nil || from.String() != conn.LocalAddr().String() || conn.RemoteAddr().String() != at.String() {
+		t.Fatalf("from %v at %v, to %v, %v", from, conn.LocalAddr(), conn.RemoteAddr(), err)
+	}
+	for _, sent := range []string{"", "!"} {
+		if _, err := server.WriteTo([]byte(sent), from); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(buf); err != nil || string(buf[:n]) != sent {
+			t.Errorf("%q, %v", buf[:n], err)
+		}
+	}
+	conn.SetDeadline(time.Now())
+	if _, err := conn.Read(buf); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	server.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, err = conn.Write(buf)
+	if err == nil {
+		_, err = conn.Read(buf)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("nobody is there: %v", err)
 	}
 }
