@@ -164,6 +164,10 @@ func (p *Proof) missing(format string, args ...any) error {
 	return fault(CodeProofMissing, format, args...)
 }
 
+// Dear reports whether the proof has hashes with more iterations than are computed, and is
+// insecure for that.
+func (p *Proof) Dear() bool { return p.dear }
+
 // NXDomain wants a proof that neither the name nor a wildcard for it is there (RFC 4035
 // §5.4, RFC 5155 §8.4).
 func (p *Proof) NXDomain(name dns.Name) (Denial, error) {

@@ -20,6 +20,7 @@ import (
 // Extended DNS errors of DNSSEC (RFC 8914 §4).
 const (
 	CodeUnsupportedAlgorithm = 1
+	CodeUnsupportedDigest    = 2
 	CodeBogus                = 6
 	CodeSignatureExpired     = 7
 	CodeSignatureNotYetValid = 8
@@ -27,6 +28,7 @@ const (
 	CodeSignaturesMissing    = 10
 	CodeNoZoneKeyBit         = 11
 	CodeProofMissing         = 12
+	CodeIterations           = 27
 )
 
 // Fault is why records are bogus, in words for people and as an extended DNS error.

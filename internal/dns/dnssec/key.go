@@ -224,6 +224,17 @@ func usable(zone dns.Name, records []dns.RR) []*wire.DS {
 // none can, the zone counts as unsigned (RFC 6840 §5.2).
 func Supported(zone dns.Name, ds []dns.RR) bool { return len(usable(zone, ds)) > 0 }
 
+// Unsupported gives the extended DNS error for DS records that are not Supported: that of
+// the digests if an algorithm is known.
+func Unsupported(ds []dns.RR) uint16 {
+	for _, rr := range ds {
+		if d, ok := rr.(*wire.DS); ok && supportedAlgorithm(d.Algorithm) {
+			return CodeUnsupportedDigest
+		}
+	}
+	return CodeUnsupportedAlgorithm
+}
+
 // matches reports whether the digest is that of the key (RFC 4034 §5.1.4).
 func matches(ds *wire.DS, zone dns.Name, k Key) bool {
 	raw, err := base64.StdEncoding.DecodeString(k.Record.PublicKey)

@@ -172,7 +172,7 @@ func (e *entry) header() (dns.WireAnswer, bool) {
 	}
 	p := e.value.(*piece)
 	h.Rcode, h.Authentic = p.rcode, p.secure
-	return h, true
+	return h, p.extended == 0
 }
 
 // lowered appends a name in lower case. Lengths of labels are below 'A'.

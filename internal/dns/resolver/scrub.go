@@ -32,6 +32,7 @@ type piece struct {
 	secure            bool      // DNSSEC has proven it
 	answer, authority []dns.RR
 	cut               dnssec.Cut // of a proof that there is no DS
+	extended          uint16     // why it is not secure, if that is the zone's matter (RFC 8914)
 }
 
 // finding is what may be believed of one reply: pieces, or the way to a deeper zone.
@@ -203,7 +204,13 @@ func (s *scrubber) alias(name dns.Name) *piece {
 func (s *scrubber) substitute(a ask, d *wire.DNAME, owner dns.Name) *piece {
 	p := s.set(ask{owner, dns.Type(wire.TypeDNAME), s.dnssec, s.unchecked}, []dns.RR{d})
 	p.ask = a
-	target, err := dns.ParseName(strings.TrimSuffix(a.name.FQDN(), owner.FQDN()) + dns.NameOf(d.Target).FQDN())
+	labels := a.name.Labels()
+	labels = labels[:len(labels)-len(owner.Labels())]
+	text := strings.Join(labels, ".")
+	if to := dns.NameOf(d.Target); to != dns.Root {
+		text += "." + to.FQDN()
+	}
+	target, err := dns.ParseName(text)
 	if err != nil {
 		p.typ, p.rcode, p.ttl = s.typ, rcodeYXDomain, 0
 		return p
@@ -228,7 +235,11 @@ func (s *scrubber) negative(name dns.Name) (finding, error) {
 			return finding{pieces: s.chain}, nil // the rest is asked on its own
 		}
 		return finding{}, &serverError{fault: faultLame, said: "not authoritative", heard: true}
-	case s.msg.Rcode == wire.RcodeNameError: // of the chain's end: RFC 6604 §3
+	case s.msg.Rcode == wire.RcodeNameError && soa == nil && s.elsewhere(): // not its zone
+		return finding{}, &serverError{fault: faultLame, said: "denies with the SOA of another zone", heard: true}
+	// Of the chain's end: RFC 6604 §3. Without an SOA it counts for this question alone (RFC
+	// 2308 §2.1.1, §5).
+	case s.msg.Rcode == wire.RcodeNameError:
 		return s.nothing(name, dns.NXDomain, soa)
 	case s.msg.Rcode != wire.RcodeSuccess:
 		return finding{}, &serverError{fault: faultFailed, said: said(s.msg), heard: true}
@@ -272,6 +283,11 @@ func (s *scrubber) soa(name dns.Name) *wire.SOA {
 		}
 	}
 	return nil
+}
+
+// elsewhere reports whether the reply has an SOA at all.
+func (s *scrubber) elsewhere() bool {
+	return slices.ContainsFunc(s.msg.Ns, func(rr dns.RR) bool { return rr.Header().Rrtype == wire.TypeSOA })
 }
 
 // deniedFrom gives the zone above ours whose SOA the reply carries: its sender serves that

@@ -45,6 +45,7 @@ const (
 // zoneTrust is what is known of a zone. Once its keys have been judged, keys is set.
 type zoneTrust struct {
 	standing standingOf
+	why      uint16 // an unsigned zone has a signature in vain: the extended DNS error (RFC 8914)
 	ds       []dns.RR
 	keys     *dnssec.Zone
 	until    time.Time
@@ -149,8 +150,11 @@ func (v *vetting) judge(ctx context.Context) (secure bool, err error) {
 		return v.keys(ctx, keySet(v.p)) // they cannot be judged by themselves
 	}
 	above, err := v.r.standing(ctx, v.led, v.servers)
-	if err != nil || above.standing == unsignedZone && !v.r.anchoredBelow(v.servers, v.p.name) {
+	if err != nil {
 		return false, err
+	}
+	if above.standing == unsignedZone && !v.r.anchoredBelow(v.servers, v.p.name) {
+		return v.insecure(above)
 	}
 	if len(v.p.answer) == 0 {
 		return v.denial(ctx)
@@ -176,6 +180,12 @@ func keySet(p *piece) dnssec.Set {
 	return dnssec.Set{Name: p.name, Type: typeDNSKEY}
 }
 
+// insecure is the judgement about what an unsigned zone says.
+func (v *vetting) insecure(zone *zoneTrust) (secure bool, err error) {
+	v.p.extended = zone.why
+	return false, nil
+}
+
 // set judges an RRset of the answer.
 func (v *vetting) set(ctx context.Context, set dnssec.Set) (secure bool, err error) {
 	signer := set.Signer(v.servers)
@@ -191,7 +201,7 @@ func (v *vetting) set(ctx context.Context, set dnssec.Set) (secure bool, err err
 	}
 	switch zone.standing {
 	case unsignedZone:
-		return false, nil
+		return v.insecure(zone)
 	case noZone:
 		return false, &dnssec.Fault{Code: dnssec.CodeBogus, Text: "the signature on " + set.String() + " is by " + signer.String() + ", which is no zone"}
 	}
@@ -208,12 +218,20 @@ func (v *vetting) set(ctx context.Context, set dnssec.Set) (secure bool, err err
 		return false, err
 	}
 	v.ends(until)
+	v.dear(proof)
 	denial, err := proof.Wildcard(set.Name, verdict.Labels)
 	if err != nil || denial != dnssec.Proven {
 		return false, err
 	}
 	v.teach(expanded(signer, set, verdict, proof))
 	return true, nil
+}
+
+// dear says why a proof with too many iterations proves nothing.
+func (v *vetting) dear(proof *dnssec.Proof) {
+	if proof.Dear() {
+		v.p.extended = dnssec.CodeIterations
+	}
 }
 
 func (v *vetting) note(verdict dnssec.Verdict) {
@@ -243,8 +261,10 @@ func (v *vetting) denial(ctx context.Context) (secure bool, err error) {
 	}
 	zone, err := v.r.keysOf(ctx, v.led, signer)
 	switch {
-	case err != nil || zone.standing == unsignedZone:
+	case err != nil:
 		return false, err
+	case zone.standing == unsignedZone:
+		return v.insecure(zone)
 	case zone.standing == noZone:
 		return false, &dnssec.Fault{Code: dnssec.CodeBogus, Text: "the signature on " + said.String() + " is by " + signer.String() + ", which is no zone"}
 	}
@@ -264,6 +284,7 @@ func (v *vetting) denial(ctx context.Context) (secure bool, err error) {
 		return false, err
 	}
 	v.ends(until)
+	v.dear(proof)
 	secure, err = v.proven(proof)
 	if secure && err == nil {
 		taught.denials = proof.Sets
@@ -316,6 +337,7 @@ func (v *vetting) unsigned(ctx context.Context, name dns.Name, typ dns.Type, mis
 			return err
 		}
 		if t.standing == unsignedZone {
+			v.p.extended = t.why
 			return nil
 		}
 	}
@@ -335,15 +357,18 @@ func between(top, name dns.Name) []dns.Name {
 func (v *vetting) keys(ctx context.Context, set dnssec.Set) (secure bool, err error) {
 	t, err := v.r.standing(ctx, v.led, set.Name)
 	if err != nil || t.standing != signedZone {
+		if err == nil {
+			v.p.extended = t.why
+		}
 		return false, err
 	}
 	zone, verdict, err := dnssec.Trust(set.Name, t.ds, set, v.now, &v.led.work)
 	known := *t
 	switch {
 	case errors.Is(err, dnssec.ErrUnsupported):
-		known.standing = unsignedZone
+		known.standing, known.why = unsignedZone, dnssec.CodeUnsupportedAlgorithm
 		v.r.keepTrust(v.led, set.Name, &known)
-		return false, nil
+		return v.insecure(&known)
 	case err != nil:
 		return false, err
 	}

@@ -135,7 +135,10 @@ func (r *Resolver) standing(ctx context.Context, led *ledger, zone dns.Name) (*z
 	if !p.expires.IsZero() && p.expires.Before(t.until) {
 		t.until = p.expires
 	}
-	t.standing = standingBy(zone, p)
+	t.standing, t.why = standingBy(zone, p), p.extended
+	if t.standing == unsignedZone && p.secure && len(p.answer) > 0 {
+		t.why = dnssec.Unsupported(p.answer)
+	}
 	if t.standing == signedZone {
 		t.ds = p.answer
 		r.shorten(zone, p.expires)
@@ -223,7 +226,7 @@ func (r *Resolver) keysOf(ctx context.Context, led *ledger, zone dns.Name) (*zon
 			known.until = p.expires
 		}
 	} else {
-		known.standing = unsignedZone
+		known.standing, known.why = unsignedZone, p.extended
 	}
 	r.keepTrust(led, zone, &known)
 	return &known, nil
