@@ -48,5 +48,6 @@ const (
 	maxTime        = 30 * time.Second // ours: of one evaluation, discovery or authorisation
 	maxAuthors     = 3                // ours: domains in From that are judged (RFC 9989 §11.5)
 	maxIdentifiers = 10               // ours: signatures that are looked at; dkim verifies no more
+	maxURIs        = 100              // ours: destinations in one list
 	maxFrom        = 16 << 10         // ours: octets of From
 )

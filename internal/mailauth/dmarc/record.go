@@ -340,15 +340,20 @@ func (r *Record) setFO(value string) string {
 	return ""
 }
 
-// setURIs takes those of a list that can be read, and complains of the others.
+// setURIs takes those of a list that can be read, and complains of the first other one.
 func setURIs(to *[]URI, value string) (fault string) {
 	for text := range strings.SplitSeq(value, ",") {
-		u, _, ok := parseURI(strings.Trim(text, wsp))
-		if !ok {
-			fault = fmt.Sprintf("%q is no URI such as mailto:dmarc@example.com", clip(strings.Trim(text, wsp)))
-			continue
+		if len(*to) == maxURIs {
+			return fmt.Sprintf("there are more than %d destinations, and only these are looked at", maxURIs)
 		}
-		*to = append(*to, u)
+		text = strings.Trim(text, wsp)
+		u, _, ok := parseURI(text)
+		switch {
+		case ok:
+			*to = append(*to, u)
+		case fault == "":
+			fault = fmt.Sprintf("%q is no URI such as mailto:dmarc@example.com", clip(text))
+		}
 	}
 	return fault
 }
