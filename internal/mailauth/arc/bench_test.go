@@ -88,11 +88,11 @@ func TestAllocations(t *testing.T) {
 		two := sealed(t, benchMessage(), selector, selector)
 		three := sealed(t, two, selector)
 		v := arc.Verifier{Resolver: atHand(t)}
-		if got := testing.AllocsPerRun(20, func() { must(v.Validate(t.Context(), strings.NewReader(three))) }); got > validating {
+		if got := testing.AllocsPerRun(5, func() { must(v.Validate(t.Context(), strings.NewReader(three))) }); got > validating {
 			t.Errorf("%s: validating took %v allocations, the budget is %d", selector, got, validating)
 		}
 		chain := validate(t, published(), two)
-		if got := testing.AllocsPerRun(20, func() { sealOnce(t, sealer(selector), chain, two) }); got > sealing {
+		if got := testing.AllocsPerRun(5, func() { sealOnce(t, sealer(selector), chain, two) }); got > sealing {
 			t.Errorf("%s: sealing took %v allocations, the budget is %d", selector, got, sealing)
 		}
 	}
@@ -111,10 +111,10 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestMemory: what is allocated for a body does not grow with it: some 220 kB for 1 MB, for
-// 8 MB and for 50 MB, which would be slow with the race detector.
+// TestMemory: what is allocated for a body does not grow with it: some 220 kB for 256 kB, for
+// 2 MB and for 50 MB, which would be slow with the race detector.
 func TestMemory(t *testing.T) {
-	const size = 8 << 20
+	const size = 2 << 20
 	for _, length := range []body{size / 8, size} {
 		h := must(mail.ReadHeader(bufio.NewReader(strings.NewReader(sealed(t, message, "rsa", "ed25519")))))
 		var before, after runtime.MemStats
