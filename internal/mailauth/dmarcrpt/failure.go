@@ -179,13 +179,9 @@ func (f *Failure) setText(name, value string) {
 	}
 }
 
-// words reads a list such as "dkim, spf", with comments left out.
+// words reads a list such as "dkim, spf".
 func words(s string) []string {
-	var list []string
-	for _, w := range strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return strings.ContainsRune(", ;\t", r) }) {
-		list = append(list, w)
-	}
-	return list
+	return strings.FieldsFunc(strings.ToLower(s), func(r rune) bool { return strings.ContainsRune(", ;\t", r) })
 }
 
 func cut(s string) string {

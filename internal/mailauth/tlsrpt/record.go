@@ -166,7 +166,7 @@ func destination(uri string) (to mail.Address, isPost bool, err error) {
 			return mail.Address{}, false, fmt.Errorf("%q: %w", clip(uri), err)
 		}
 		if strings.HasPrefix(address, "//") {
-			return mail.Address{}, false, fmt.Errorf("%q has slashes behind mailto:", clip(uri))
+			return mail.Address{}, false, fmt.Errorf("%q has slashes after the scheme", clip(uri))
 		}
 		to, err = mail.ParseAddress(address)
 		return to, false, err
@@ -177,7 +177,7 @@ func destination(uri string) (to mail.Address, isPost bool, err error) {
 		}
 		return mail.Address{}, true, nil
 	}
-	return mail.Address{}, false, fmt.Errorf("%q begins neither with mailto: nor with https:", clip(uri))
+	return mail.Address{}, false, fmt.Errorf("expected a URI with the scheme mailto or https, got %q", clip(uri))
 }
 
 func isExtName(s string) bool {
