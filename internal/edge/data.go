@@ -13,6 +13,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/mail"
+	"mxward/internal/mailauth"
 	"mxward/internal/queue"
 	"mxward/internal/smtp"
 )
@@ -45,10 +46,11 @@ func (s *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 		return s.refuse(mail.StageData, verdict(554, 5, 1, NoRecipients, "there is no recipient; give RCPT first"), "")
 	}
 	s.reached(mail.StageData)
-	copies := s.copies(ctx)
-	err := s.receive(body, copies)
+	name := s.name.wait(ctx)
+	copies := s.copies(ctx, name)
+	results, err := s.receive(ctx, name, body, copies)
 	if err == nil {
-		err = s.enqueue(ctx, copies)
+		err = s.enqueue(ctx, copies, results)
 	}
 	if !errors.Is(err, errStore) {
 		// A store that failed, by a time-out for example, may still be reading the buffers.
@@ -61,6 +63,8 @@ func (s *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 		return mail.NewReply(250, 0, 0, "queued as "+ids(copies)) // RFC 5321 §6.1: responsible from here on
 	case errors.Is(err, errHops):
 		return s.refuse(mail.StageDot, verdict(554, 4, 6, LoopHops, "the message goes round in circles; look at its Received fields"), "")
+	case errors.Is(err, mail.ErrHeaderTooLarge):
+		return s.refuse(mail.StageDot, verdict(552, 3, 4, HeaderLarge, "the header of the message is too large"), "")
 	case errors.Is(err, errStore):
 		s.host.gate.log.storeFailed(s, err)
 		return s.refuse(mail.StageDot, verdict(451, 3, 0, StoreDown, "the message could not be stored; please try again in some minutes"), "")
@@ -79,7 +83,7 @@ func (s *session) Data(ctx context.Context, body io.Reader) mail.Reply {
 
 // copies splits the transaction by lifetime: mail that is held for a better rung waits
 // longer than other mail. Nearly always there is one copy.
-func (s *session) copies(ctx context.Context) []copyOf {
+func (s *session) copies(ctx context.Context, name dns.Name) []copyOf {
 	now := time.Now()
 	var copies []copyOf
 	for _, backup := range []bool{false, true} {
@@ -97,7 +101,7 @@ func (s *session) copies(ctx context.Context) []copyOf {
 		copies = append(copies, copyOf{
 			message: queue.Message{
 				ID: id, Envelope: env, Received: now, Expires: queue.Expires(now, backup),
-				Backup: backup, Client: tcpInfo(s.name.wait(ctx), s.client),
+				Backup: backup, Client: tcpInfo(name, s.client),
 			},
 			spool: queue.NewSpool(ctx, s.host.gate.Queue, id),
 		})
@@ -105,30 +109,44 @@ func (s *session) copies(ctx context.Context) []copyOf {
 	return copies
 }
 
-// receive writes the trace field and the message into the copies.
-func (s *session) receive(body io.Reader, copies []copyOf) error {
-	for _, c := range copies {
-		if _, err := io.WriteString(c.spool, s.received(c.message)); err != nil {
-			return fmt.Errorf("%w: %w", errStore, err)
-		}
+// receive writes the message into the copies and judges it on the way.
+func (s *session) receive(ctx context.Context, name dns.Name, body io.Reader, copies []copyOf) (mailauth.Results, error) {
+	check := s.host.gate.judge.Start(ctx, mailauth.Session{
+		Client: s.client, Name: name, Helo: s.hello.Name, From: s.env.From.String(),
+		Receiver: s.host.name.String(), UTF8: s.env.UTF8,
+	}, spools(copies))
+	defer check.Stop()
+	if _, err := io.Copy(&sink{check: check}, body); err != nil {
+		return mailauth.Results{}, fmt.Errorf("receive the message: %w", err)
 	}
-	if _, err := io.Copy(&sink{copies: copies}, body); err != nil {
-		return fmt.Errorf("receive the message: %w", err)
+	results, err := check.Finish()
+	if err != nil {
+		return mailauth.Results{}, fmt.Errorf("receive the message: %w", err)
 	}
-	return nil
+	for _, f := range results.Faults {
+		s.host.gate.log.faulted(s, f)
+	}
+	return results, nil
 }
 
-// sink writes a message into its copies and looks at its header on the way.
+// sink counts hops on the way.
 type sink struct {
-	copies []copyOf
-	hops   hopCounter
+	check io.Writer
+	hops  hopCounter
 }
 
 func (s *sink) Write(p []byte) (int, error) {
 	if s.hops.count(p) > maxHops {
 		return 0, errHops
 	}
-	for _, c := range s.copies {
+	return s.check.Write(p)
+}
+
+// spools writes a message into its copies.
+type spools []copyOf
+
+func (s spools) Write(p []byte) (int, error) {
+	for _, c := range s {
 		if n, err := c.spool.Write(p); err != nil {
 			return n, fmt.Errorf("%w: %w", errStore, err)
 		}
@@ -138,25 +156,41 @@ func (s *sink) Write(p []byte) (int, error) {
 
 // enqueue returns nil only after all copies are on stable storage. If one fails, the
 // client is told to come again with all: better twice than not at all.
-func (s *session) enqueue(ctx context.Context, copies []copyOf) error {
+func (s *session) enqueue(ctx context.Context, copies []copyOf, results mailauth.Results) error {
 	// A client that hangs up now must not make the fate of the message unknown.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), enqueueTimeout)
 	defer cancel()
 	for _, c := range copies {
 		m := c.message
-		m.Chunks, m.Tail = c.spool.Body()
+		var err error
+		if m.Chunks, m.Tail, err = c.spool.Body(s.head(m, results)); err != nil {
+			return fmt.Errorf("%w: %w", errStore, err)
+		}
 		m.Size = c.spool.Size()
 		m.Envelope.Size = m.Size // RFC 1870 §6.1: what the next host is told
 		if err := s.host.gate.Queue.Enqueue(ctx, time.Now(), m); err != nil {
 			return fmt.Errorf("%w: %w", errStore, err)
 		}
 		s.accepted++
-		s.host.gate.log.accepted(s, m)
+		s.host.gate.log.accepted(s, m, results)
 	}
 	if s.host.gate.Wake != nil {
 		s.host.gate.Wake()
 	}
+	if s.host.gate.Observer != nil {
+		s.host.gate.Observer.Observe(ctx, s.observation(copies[0].message.Received, results))
+	}
 	return nil
+}
+
+// head gives what stands above a message: our trace field, and below it what we found out
+// (RFC 8601 §4.1).
+func (s *session) head(m queue.Message, r mailauth.Results) []byte {
+	head := s.received(m)
+	if r.Judged {
+		head += r.Header(s.host.gate.judge.ID)
+	}
+	return []byte(head)
 }
 
 func discard(copies []copyOf) {

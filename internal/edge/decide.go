@@ -43,6 +43,7 @@ const (
 	StoreDown    Reason = "store.down"    // the queue's store failed
 	NoRecipients Reason = "data.empty"    // a message for nobody
 	SizeExceeded Reason = "size.exceeded" // a message over the plan's max-size; the wire's own verdict
+	HeaderLarge  Reason = "header.large"  // a header that nobody would read
 	LineBare     Reason = "line.bare"     // a message with a bare CR or LF; the wire's own verdict
 )
 

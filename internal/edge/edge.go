@@ -1,13 +1,14 @@
 // Package edge is the policy of the SMTP sessions at our MX hosts (RFC 5321 §2.3.10
 // gateway, §3.6.2 no relaying, §4.4 trace information, §4.5.1 postmaster, §6.3 loops): it
 // takes mail for the plan's domains and for nobody else, does what the rung's role says,
-// hands what it took to the queue, and records who knocked, where, how far and when.
+// judges each message by SPF, DKIM, ARC and DMARC and writes that above it (RFC 8601), hands
+// what it took to the queue, and records who knocked, where, how far and when.
 //
 // Each recipient is judged in two steps: a session gathers Evidence, and Decide, which is
 // pure, gives the Verdict.
 //
-// Not implemented: greylisting, DNSBLs, SPF, DKIM and DMARC, the use of what reputation
-// has learnt, and call-outs for valid recipients.
+// Not implemented: greylisting, DNSBLs, refusals for SPF, DKIM and DMARC, the use of what
+// reputation has learnt, and call-outs for valid recipients.
 package edge
 
 import (
@@ -23,6 +24,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/mail"
+	"mxward/internal/mailauth"
 	"mxward/internal/queue"
 	"mxward/internal/reputation"
 	"mxward/internal/site"
@@ -47,7 +49,8 @@ type Gate struct {
 	Queue    Queue
 	Wake     func()          // called after each message that was taken; may be nil
 	Contacts ContactRecorder // nil: contacts are not kept
-	Resolver dns.Resolver    // for the client's name in Received; nil: no names
+	Resolver dns.Resolver    // for the client's name in Received and the judgement of messages; nil: neither
+	Observer Observer        // told of what was taken; may be nil
 	Logger   *slog.Logger    // nil: slog.Default
 
 	once     sync.Once
@@ -55,6 +58,7 @@ type Gate struct {
 	log      *events
 	recorder *recorder
 	names    namer
+	judge    mailauth.Judge
 }
 
 // domain is one of the plan's domains, indexed.
@@ -73,6 +77,13 @@ func (g *Gate) prepare() {
 		}
 		g.log = &events{logger: logger}
 		g.names.resolver, g.names.log = g.Resolver, g.log
+		g.judge = mailauth.Judge{Resolver: g.Resolver, ID: g.Plan.AuthservID, Own: []dns.Name{g.Plan.Name}}
+		if g.judge.ID.IsZero() {
+			g.judge.ID = g.Plan.Name
+		}
+		for _, h := range g.Plan.Hosts {
+			g.judge.Own = append(g.judge.Own, h.Name)
+		}
 		g.recorder = newRecorder(g.Contacts, g.log)
 		g.domains = make(map[dns.Name]*domain, len(g.Plan.Domains))
 		for _, d := range g.Plan.Domains {

@@ -145,10 +145,13 @@ func (m *memory) AppendChunk(_ context.Context, _ time.Time, id queue.ID, seq in
 	if m.chunks == nil {
 		m.chunks = map[queue.ID][][]byte{}
 	}
-	if len(m.chunks[id]) != seq {
-		return errors.New("chunk out of order")
+	for len(m.chunks[id]) <= seq {
+		m.chunks[id] = append(m.chunks[id], nil)
 	}
-	m.chunks[id] = append(m.chunks[id], bytes.Clone(data))
+	if m.chunks[id][seq] != nil {
+		return errors.New("a chunk came twice")
+	}
+	m.chunks[id][seq] = bytes.Clone(data)
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/mail"
+	"mxward/internal/mailauth"
 	"mxward/internal/queue"
 	"mxward/internal/smtp"
 )
@@ -39,9 +40,18 @@ func (l *events) connected(s *session) {
 }
 
 // accepted: a message is in the queue.
-func (l *events) accepted(s *session, m queue.Message) {
+func (l *events) accepted(s *session, m queue.Message, r mailauth.Results) {
 	l.logger.Info("accepted", "session", s.conn.ID, "client", s.client, "host", s.host.name,
-		"id", m.ID, "from", m.Envelope.From, "rcpt", recipients(m.Envelope.Recipients), "size", m.Size, "backup", m.Backup)
+		"id", m.ID, "from", m.Envelope.From, "rcpt", recipients(m.Envelope.Recipients), "size", m.Size, "backup", m.Backup,
+		"spf", r.SPF.Result, "dkim", r.BestDKIM(), "dmarc", r.DMARC.Result, "author", r.DMARC.Author, "forged", r.Removed)
+}
+
+// faulted: a part of the judgement panicked; the message is taken without its result.
+func (l *events) faulted(s *session, f mailauth.Fault) {
+	kept, ok := l.trouble.spend(time.Now(), time.Minute, troublePerMinute)
+	if ok {
+		l.logger.Error("panic", "work", "judge a message: "+f.Part, "session", s.conn.ID, "client", s.client, "err", fmt.Sprint(f.Value), "stack", f.Stack, "unlogged", kept)
+	}
 }
 
 // refused: a recipient or a message was not taken; at a trap that is what it is for.

@@ -72,6 +72,23 @@ type Results struct {
 	Faults    []Fault // of our own
 }
 
+// BestDKIM gives pass if any signature holds, else what became of the first; "" where
+// nothing was judged.
+func (r Results) BestDKIM() dkim.Result {
+	switch {
+	case !r.Judged:
+		return ""
+	case len(r.DKIM) == 0:
+		return dkim.None
+	}
+	for _, s := range r.DKIM {
+		if s.Result == dkim.Pass {
+			return dkim.Pass
+		}
+	}
+	return r.DKIM[0].Result
+}
+
 // Fault is a panic of one part.
 type Fault struct {
 	Part  string

@@ -54,8 +54,9 @@ import (
 	"mxward/internal/mail"
 )
 
-// ChunkSize is the size of a body's chunks, octets; only the last may be shorter. It
-// bounds what a session and an engine hold of one message.
+// ChunkSize is the size of a body's chunks, octets; only the last may be shorter, and only
+// the first longer, by the head that was put before it (MaxHead). It bounds what a session
+// and an engine hold of one message.
 const ChunkSize = 256 << 10
 
 // Errors of the stores.
@@ -142,7 +143,8 @@ type Store interface {
 // Bodies keeps message bodies in chunks.
 type Bodies interface {
 	// AppendChunk stores chunk number seq (from 0) of the body of a message that is not
-	// yet enqueued. The data is not kept after the call.
+	// yet enqueued. The chunks come in any order: the first comes last, since its head is
+	// known only then. The data is not kept after the call.
 	AppendChunk(ctx context.Context, now time.Time, id ID, seq int, data []byte) error
 	// Chunk gives a chunk of an enqueued message's body, Tail included as the last, or
 	// io.EOF after the last.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 )
@@ -13,14 +14,19 @@ import (
 // are, does not cost a whole chunk of memory.
 const smallBuffer = 8 << 10
 
-// Spool takes a body as it comes in and keeps at most one chunk of it in memory: full
-// chunks go to the store, the rest waits in a buffer for Enqueue. It is used by one
-// goroutine.
+// MaxHead is how many octets of head a Spool may put before a body.
+const MaxHead = 64 << 10
+
+// Spool takes a body as it comes in and keeps at most two chunks of it in memory: the
+// first, to which Body adds the head that is known only in the end, and the one that is
+// being filled. Full chunks go to the store, the rest waits in a buffer for Enqueue. It is
+// used by one goroutine.
 type Spool struct {
 	ctx    context.Context
 	store  Bodies
 	id     ID
 	pool   *sync.Pool
+	first  []byte // chunk 0, full, once there is more than that; nil before
 	buf    []byte
 	chunks int
 	size   int64
@@ -28,8 +34,10 @@ type Spool struct {
 }
 
 // chunkPool is shared by the Spools of a process: whole chunks are worth keeping. It is
-// made once and holds nothing but empty buffers.
-var chunkPool = sync.Pool{New: func() any { return new([ChunkSize]byte) }}
+// made once and holds nothing but empty buffers, each with room for a head.
+var chunkPool = sync.Pool{New: func() any { return new([maxBuffer]byte) }}
+
+const maxBuffer = ChunkSize + MaxHead
 
 // NewSpool begins the body of the message id. ctx is that of the session: it bounds the
 // calls of the store.
@@ -59,14 +67,24 @@ func (s *Spool) Write(p []byte) (int, error) {
 	return written, nil
 }
 
-// flush stores a full chunk. It is called when one octet more is here, so that a body of
-// exactly one chunk stays a tail and costs the store one write instead of two.
+// flush stores a full chunk, or keeps it if it is the first. It is called when one octet
+// more is here, so that a body of exactly one chunk stays a tail and costs the store one
+// write instead of two.
 func (s *Spool) flush() error {
-	if err := s.store.AppendChunk(s.ctx, time.Now(), s.id, s.chunks, s.buf); err != nil {
-		return fmt.Errorf("storing chunk %d of message %s: %w", s.chunks, s.id, err)
+	if s.chunks == 0 {
+		s.first, s.buf = s.buf, nil
+	} else if err := s.append(s.chunks, s.buf); err != nil {
+		return err
 	}
 	s.chunks++
 	s.buf = s.buf[:0]
+	return nil
+}
+
+func (s *Spool) append(seq int, data []byte) error {
+	if err := s.store.AppendChunk(s.ctx, time.Now(), s.id, seq, data); err != nil {
+		return fmt.Errorf("storing chunk %d of message %s: %w", seq, s.id, err)
+	}
 	return nil
 }
 
@@ -77,7 +95,7 @@ func (s *Spool) room(n int) int {
 	if want > cap(s.buf) {
 		s.grow(want)
 	}
-	return min(n, cap(s.buf)-len(s.buf))
+	return min(n, min(cap(s.buf), ChunkSize)-len(s.buf))
 }
 
 func (s *Spool) grow(want int) {
@@ -87,26 +105,51 @@ func (s *Spool) grow(want int) {
 	}
 	var next []byte
 	if size >= ChunkSize {
-		next = s.pool.Get().(*[ChunkSize]byte)[:0]
+		next = s.pool.Get().(*[maxBuffer]byte)[:0]
 	} else {
 		next = make([]byte, 0, size)
 	}
 	s.buf = append(next, s.buf...)
 }
 
-// Size gives the octets written so far.
+// Size gives the octets so far, the head included once Body has it.
 func (s *Spool) Size() int64 { return s.size }
 
-// Body gives what Message.Chunks and Message.Tail want. The tail is good until Discard.
-func (s *Spool) Body() (chunks int, tail []byte) { return s.chunks, s.buf }
+// Body ends the body, puts the head before it, of at most MaxHead octets, and gives what
+// Message.Chunks and Message.Tail want. It is called once. The tail is good until Discard.
+//
+// The first chunk is stored last: who reads a body asks for the chunks of an enqueued
+// message only, and Enqueue counts them.
+func (s *Spool) Body(head []byte) (chunks int, tail []byte, err error) {
+	switch {
+	case s.err != nil:
+	case len(head) > MaxHead:
+		s.err = fmt.Errorf("writing message %s: a head of %d octets, at most %d are allowed", s.id, len(head), MaxHead)
+	case s.chunks == 0 && len(s.buf)+len(head) <= ChunkSize:
+		s.buf = slices.Insert(s.buf, 0, head...)
+	default:
+		if s.chunks == 0 { // no tail is longer than a chunk
+			s.first, s.buf, s.chunks = s.buf, nil, 1
+		}
+		s.first = slices.Insert(s.first, 0, head...)
+		s.err = s.append(0, s.first)
+	}
+	if s.err != nil {
+		return 0, nil, s.err
+	}
+	s.size += int64(len(head))
+	return s.chunks, s.buf, nil
+}
 
 // Discard gives the memory back: call it when Enqueue has returned, or when the message
 // is given up. Chunks that no message refers to are removed by Sweep.
 func (s *Spool) Discard() {
-	if cap(s.buf) == ChunkSize {
-		s.pool.Put((*[ChunkSize]byte)(s.buf[:ChunkSize]))
+	for _, buf := range [][]byte{s.first, s.buf} {
+		if cap(buf) == maxBuffer {
+			s.pool.Put((*[maxBuffer]byte)(buf[:maxBuffer]))
+		}
 	}
-	s.buf = nil
+	s.first, s.buf = nil, nil
 	if s.err == nil {
 		s.err = errDiscarded
 	}

@@ -22,10 +22,13 @@ func (m *memoryBodies) AppendChunk(_ context.Context, _ time.Time, _ ID, seq int
 	if m.err != nil {
 		return m.err
 	}
-	if seq != len(m.chunks) {
-		return errors.New("chunks came out of order")
+	for seq >= len(m.chunks) {
+		m.chunks = append(m.chunks, nil)
 	}
-	m.chunks = append(m.chunks, bytes.Clone(data))
+	if m.chunks[seq] != nil {
+		return errors.New("a chunk came twice")
+	}
+	m.chunks[seq] = bytes.Clone(data)
 	return nil
 }
 
@@ -77,7 +80,10 @@ func TestSpool(t *testing.T) {
 				}
 				rest = rest[n:]
 			}
-			chunks, tail := s.Body()
+			chunks, tail, err := s.Body(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if chunks != row.chunks || len(tail) != row.tail || s.Size() != int64(row.size) || len(m.chunks) != row.chunks {
 				t.Errorf("%d octets: %d chunks, tail of %d, size %d; want %d, %d", row.size, chunks, len(tail), s.Size(), row.chunks, row.tail)
 			}
@@ -96,6 +102,34 @@ func TestSpool(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	}
+}
+
+// TestSpoolHead: a head comes before the body, however much of that is stored already.
+func TestSpoolHead(t *testing.T) {
+	for _, size := range []int{0, 1, smallBuffer - 1, smallBuffer, ChunkSize - 1, ChunkSize, ChunkSize + 1, 2 * ChunkSize, 3*ChunkSize + 5} {
+		for _, length := range []int{1, 700, MaxHead} {
+			m := &memoryBodies{}
+			s := NewSpool(context.Background(), m, "m1")
+			head, body := bytes.Repeat([]byte("h"), length), bodyOf(size)
+			if _, err := s.Write(body); err != nil {
+				t.Fatal(err)
+			}
+			chunks, tail, err := s.Body(head)
+			if err != nil || chunks != len(m.chunks) || s.Size() != int64(size+length) {
+				t.Fatalf("%d octets: %d chunks of %d, size %d, %v", size, chunks, len(m.chunks), s.Size(), err)
+			}
+			m.tail = bytes.Clone(tail)
+			s.Discard()
+			got, err := io.ReadAll(Open(context.Background(), m, "m1"))
+			if err != nil || !bytes.Equal(got, append(head, body...)) {
+				t.Errorf("%d octets after a head of %d: read %d, %v", size, length, len(got), err)
+			}
+		}
+	}
+	s := NewSpool(context.Background(), &memoryBodies{}, "m1")
+	if _, _, err := s.Body(make([]byte, MaxHead+1)); err == nil {
+		t.Error("a head of any size is taken")
 	}
 }
 
@@ -121,8 +155,8 @@ func TestSpoolErrors(t *testing.T) {
 	broken := errors.New("no space left")
 	m := &memoryBodies{err: broken}
 	s := NewSpool(context.Background(), m, "m1")
-	if _, err := s.Write(bodyOf(ChunkSize)); err != nil {
-		t.Errorf("a chunk that is only full: %v", err)
+	if _, err := s.Write(bodyOf(2 * ChunkSize)); err != nil {
+		t.Errorf("a first chunk, and one that is only full: %v", err)
 	}
 	if _, err := s.Write([]byte("x")); !errors.Is(err, broken) {
 		t.Errorf("Write: %v, want the store's error", err)
@@ -131,8 +165,22 @@ func TestSpoolErrors(t *testing.T) {
 	if _, err := s.Write([]byte("x")); !errors.Is(err, broken) {
 		t.Errorf("Write after an error: %v, want the same error: the body has a hole", err)
 	}
+	if _, _, err := s.Body(nil); !errors.Is(err, broken) {
+		t.Errorf("Body after an error: %v, want the same error", err)
+	}
 	s.Discard()
 	s.Discard() // twice is harmless
+
+	// The first chunk is the last to be stored, and that may fail, too.
+	m.err = broken
+	s = NewSpool(context.Background(), m, "m3")
+	if _, err := s.Write(bodyOf(ChunkSize + 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Body([]byte("head")); !errors.Is(err, broken) {
+		t.Errorf("Body: %v, want the store's error", err)
+	}
+	m.err = nil
 
 	s = NewSpool(context.Background(), m, "m2")
 	s.Discard()

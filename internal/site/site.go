@@ -18,8 +18,10 @@ import (
 type Plan struct {
 	File string // where it was read, for messages
 
-	Name  dns.Name // this site's name for HELO and Received, [site] name
-	Store string   // the store's URL, [site] store: sqlite:PATH or postgres://…
+	Name       dns.Name // this site's name for HELO and Received, [site] name
+	AuthservID dns.Name // of our Authentication-Results, [site] authserv-id; zero is Name
+
+	Store string // the store's URL, [site] store: sqlite:PATH or postgres://…
 
 	Hosts    []Host
 	Domains  []Domain

@@ -63,7 +63,13 @@ func produce(e store.Engine, acknowledge func(queue.ID) error) error {
 		if n%8 == 7 {
 			size = queue.ChunkSize + 1000
 		}
-		if _, err := spool.Write(crashBody(id, size)); err != nil {
+		body := crashBody(id, size)
+		head := body[:100] // as a session's trace fields, it comes last
+		if _, err := spool.Write(body[len(head):]); err != nil {
+			return err
+		}
+		chunks, tail, err := spool.Body(head)
+		if err != nil {
 			return err
 		}
 		now := time.Now()
@@ -71,8 +77,8 @@ func produce(e store.Engine, acknowledge func(queue.ID) error) error {
 		m := queue.Message{
 			ID: id, Envelope: mail.Envelope{From: from, Recipients: []mail.Recipient{{Address: to}}},
 			Received: now, Expires: queue.Expires(now, false), Size: spool.Size(),
+			Chunks: chunks, Tail: tail,
 		}
-		m.Chunks, m.Tail = spool.Body()
 		if err := e.Enqueue(context.Background(), now, m); err != nil {
 			return err
 		}

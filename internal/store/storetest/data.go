@@ -159,8 +159,8 @@ func testManyRecipients(t *testing.T, b *bench) {
 	b.empty("m1")
 }
 
-// spool stores a body as a session does, and enqueues it.
-func (b *bench) spool(id queue.ID, body io.Reader, to string) {
+// spool stores a body as a session does, its head last, and enqueues it.
+func (b *bench) spool(id queue.ID, head string, body io.Reader, to string) {
 	b.Helper()
 	s := queue.NewSpool(ctx(), b.Engine, id)
 	defer s.Discard()
@@ -168,8 +168,11 @@ func (b *bench) spool(id queue.ID, body io.Reader, to string) {
 		b.Fatal(err)
 	}
 	m := b.message(string(id), to)
+	var err error
+	if m.Chunks, m.Tail, err = s.Body([]byte(head)); err != nil {
+		b.Fatal(err)
+	}
 	m.Size = s.Size()
-	m.Chunks, m.Tail = s.Body()
 	if err := b.Enqueue(ctx(), b.now, m); err != nil {
 		b.Fatal(err)
 	}
@@ -202,7 +205,13 @@ func testBodies(t *testing.T, b *bench) {
 	for _, n := range []int{0, 1, 5000, c - 1, c, c + 1, 2 * c, 3*c + 7} {
 		id := queue.ID(fmt.Sprintf("m%d", n))
 		want := pattern(n)
-		b.spool(id, bytes.NewReader(want), "a@example.com")
+		headed := id + "h"
+		b.spool(headed, "head\r\n", bytes.NewReader(want), "a@example.com")
+		if got := b.read(headed); string(got) != "head\r\n"+string(want) {
+			t.Errorf("of a head and %d octets %d came back, or others", n, len(got))
+		}
+		b.finish(b.lease(1)[0], mail.Delivered)
+		b.spool(id, "", bytes.NewReader(want), "a@example.com")
 		if got := b.read(id); !bytes.Equal(got, want) {
 			t.Errorf("of %d octets %d came back, or others", n, len(got))
 		}
@@ -235,7 +244,7 @@ func testLargeBody(t *testing.T, b *bench) {
 	const size = 50_000_000
 	const bound = 16 << 20
 	peak := watchHeap()
-	b.spool("m1", io.LimitReader(&counter{}, size), "a@example.com")
+	b.spool("m1", "", io.LimitReader(&counter{}, size), "a@example.com")
 	r := queue.Open(ctx(), b.Engine, "m1")
 	defer r.Close()
 	check := &counter{}
@@ -315,7 +324,7 @@ func testSweep(t *testing.T, b *bench) {
 	chunk("given-up", 0)
 	chunk("given-up", 1)
 	chunk("slow", 0) // its first chunk is old, its second new
-	b.spool("mail", bytes.NewReader(pattern(queue.ChunkSize+5)), "a@example.com")
+	b.spool("mail", "", bytes.NewReader(pattern(queue.ChunkSize+5)), "a@example.com")
 	b.pass(time.Hour)
 	chunk("slow", 1)
 	chunk("new", 0)
