@@ -175,12 +175,12 @@ type upstream struct {
 
 // startUpstream starts this program again as the lab internet, on the client's core, and
 // waits until dir has what the resolvers and dnsperf need.
-func startUpstream(ctx context.Context, dir string) (*upstream, error) {
+func startUpstream(ctx context.Context, dir string, args ...string) (*upstream, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "taskset", "-c", clientCore, self, "-upstream", dir)
+	cmd := exec.CommandContext(ctx, "taskset", append([]string{"-c", clientCore, self, "-upstream", dir}, args...)...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

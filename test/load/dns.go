@@ -74,7 +74,7 @@ func (b *bench) dns(ctx context.Context, only string) error {
 		return fmt.Errorf("dns: ip link: %w: %s", err, out)
 	}
 	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", ns, self, "-inside", "-only", only, "-mxward", binary,
-		"-runs", strconv.Itoa(b.runs), "-names", strconv.Itoa(b.names))
+		"-runs", strconv.Itoa(b.runs), "-names", strconv.Itoa(b.names), "-cut", b.outage.String())
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -95,13 +95,18 @@ func (b *bench) inside(ctx context.Context) error {
 	if b.only == "cold" {
 		return b.cold(ctx, dir)
 	}
-	close, err := smallInternet()
+	if b.only == "flood" {
+		return b.flood(ctx, dir)
+	}
+	if b.only == "cut" {
+		return b.cut(ctx, dir)
+	}
+	close, err := smallInternet("", zoneText)
 	if err != nil {
 		return err
 	}
 	defer close()
-	hints := ". 3600000 NS a.root-servers.example.\na.root-servers.example. 3600000 A " + rootServer + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "root.hints"), []byte(hints), 0o644); err != nil {
+	if err := writeHints(dir); err != nil {
 		return err
 	}
 	if err := b.cached(ctx, dir); err != nil {
@@ -110,8 +115,14 @@ func (b *bench) inside(ctx context.Context) error {
 	return b.entries(ctx, dir)
 }
 
-// smallInternet serves a root that delegates zones of mail domains.
-func smallInternet() (close func(), err error) {
+func writeHints(dir string) error {
+	hints := ". 3600000 NS a.root-servers.example.\na.root-servers.example. 3600000 A " + rootServer + "\n"
+	return os.WriteFile(filepath.Join(dir, "root.hints"), []byte(hints), 0o644)
+}
+
+// smallInternet serves a root that delegates zones of mail domains, all with the same text,
+// and whatever more is said.
+func smallInternet(more, text string) (close func(), err error) {
 	var root strings.Builder
 	root.WriteString("@ 86400 SOA a.root-servers.example. hostmaster 1 7200 900 1209600 3600\n@ 86400 NS a.root-servers.example.\na.root-servers.example. 86400 A " + rootServer + "\n")
 	mux := &dns.Mux{Zones: map[dns.Name]dns.Resolver{}}
@@ -119,10 +130,11 @@ func smallInternet() (close func(), err error) {
 		name := fmt.Sprintf("z%d.example", i)
 		fmt.Fprintf(&root, "%s. 86400 NS ns.%s.\nns.%s. 86400 A %s\n", name, name, name, zoneServer)
 		origin := dns.MustName(name)
-		if mux.Zones[origin], err = zone.Parse(strings.NewReader(zoneText), origin, name); err != nil {
+		if mux.Zones[origin], err = zone.Parse(strings.NewReader(text), origin, name); err != nil {
 			return nil, err
 		}
 	}
+	root.WriteString(more)
 	top, err := zone.Parse(strings.NewReader(root.String()), dns.Root, "root")
 	if err != nil {
 		return nil, err

@@ -29,7 +29,8 @@ func main() {
 	flag.IntVar(&b.accepts, "accepts", 10000, "messages of one run of acceptance")
 	flag.IntVar(&b.relays, "relays", 5000, "messages of one run of relaying")
 	flag.IntVar(&b.clients, "clients", 50, "clients at once")
-	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory, dns or cold")
+	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory, dns, cold, flood or cut")
+	flag.DurationVar(&b.outage, "cut", 20*time.Second, "how long the resolvers' internet is cut")
 	flag.IntVar(&b.names, "names", 1_000_000, "names in the cache whose memory is measured")
 	inside := flag.Bool("inside", false, "internal: the part of dns that runs in a network namespace")
 	upstream := flag.String("upstream", "", "internal: the process of the lab internet, and its `folder`")
@@ -45,6 +46,8 @@ func main() {
 		work = b.inside
 	case *hold:
 		work = b.hold
+	case *upstream != "" && b.only == "cut":
+		work = func(context.Context) error { return serveShort() }
 	case *upstream != "":
 		work = func(context.Context) error { return serveUpstream(*upstream) }
 	}
@@ -61,6 +64,7 @@ type bench struct {
 	binary                string
 	runs, accepts, relays int
 	clients, names        int
+	outage                time.Duration
 	only                  string
 	postfix               *postfix
 	sink                  *sink
@@ -74,17 +78,16 @@ type sample struct {
 
 // all runs every measurement and prints it.
 func (b *bench) all(ctx context.Context) error {
-	if b.wants("dns") {
-		if err := b.dns(ctx, "dns"); err != nil {
+	resolving := []string{"dns", "cold", "flood", "cut"}
+	for _, work := range resolving {
+		if !b.wants(work) {
+			continue
+		}
+		if err := b.dns(ctx, work); err != nil {
 			return err
 		}
 	}
-	if b.wants("cold") {
-		if err := b.dns(ctx, "cold"); err != nil {
-			return err
-		}
-	}
-	if b.only == "dns" || b.only == "cold" {
+	if slices.Contains(resolving, b.only) {
 		return nil
 	}
 	var err error
