@@ -31,6 +31,7 @@ var rooms = map[string][]string{
 	"internal/mailauth/dkim":     {"internal/dns", "internal/mail"},
 	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail"}, // results of SPF and DKIM come as plain values
 	"internal/mailauth/mtasts":   {"internal/dns"},
+	"internal/mailauth/tlsa":     {"internal/dns"},
 	"internal/mailauth/spf":      {"internal/dns", "internal/mail"},
 	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
