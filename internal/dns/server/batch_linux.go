@@ -2,10 +2,15 @@ package server
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,12 +19,24 @@ import (
 // batchSize is how many packets one system call reads or sends at most.
 const batchSize = 64
 
-// batch reads and answers many packets with two system calls. It works on the socket
-// through its RawConn, so that the runtime's poller does the waiting and Close and deadlines
-// work as ever.
+// Under load a loop rests before it reads again, so that a batch has more packets: a packet
+// costs least in a large one. It does so after a batch of busyBatch packets or more, unless
+// that was nearly full: then there is more to read already. A lone question never waits.
+const (
+	busyBatch = 8
+	fullBatch = batchSize * 3 / 4
+	rest      = 100 * time.Microsecond // to which the kernel's timers add about as much
+)
+
+// batch is a socket whose packets are read and sent many at a time. It is not in the
+// runtime's poller, which each packet would wake, also while the loop is at work or at rest:
+// when there is nothing to do, the loop waits in the kernel.
 type batch struct {
-	loop *udpLoop
-	raw  syscall.RawConn
+	file    *os.File // so that its descriptor is closed after the last use, and not before
+	raw     syscall.RawConn
+	family  int
+	rests   bool // there are processors for others meanwhile
+	stopped atomic.Bool
 
 	in, out   []message // out: what is to be sent, to the senders of what was read
 	from      []unix.RawSockaddrAny
@@ -28,9 +45,10 @@ type batch struct {
 	queued    int
 
 	// The functions that the RawConn calls, made once, and what they report.
-	recv, send func(fd uintptr) bool
-	got, sent  int
-	errno      syscall.Errno
+	recv, flush func(fd uintptr) bool
+	got         int
+	errno       syscall.Errno // of recv
+	unsent      syscall.Errno // why flush left an answer out
 }
 
 // message is the kernel's struct mmsghdr (recvmmsg(2)).
@@ -39,9 +57,10 @@ type message struct {
 	length uint32
 }
 
-// newBatch gives nil for what is no UDP socket of the kernel's.
-func newBatch(l *udpLoop) *batch {
-	conn, ok := l.pc.(*net.UDPConn)
+// newBatch takes the socket of pc over, and closes pc. Where it gives nil pc stays as it is:
+// no UDP socket of the kernel's, or a kernel without these system calls.
+func newBatch(pc net.PacketConn) *batch {
+	conn, ok := pc.(*net.UDPConn)
 	if !ok {
 		return nil
 	}
@@ -49,7 +68,17 @@ func newBatch(l *udpLoop) *batch {
 	if err != nil {
 		return nil
 	}
-	b := &batch{loop: l, raw: raw,
+	var file *os.File
+	var family int
+	if outer := raw.Control(func(fd uintptr) { file, family, err = takeOver(fd) }); outer != nil || err != nil {
+		return nil
+	}
+	_ = conn.Close() // which takes it out of the poller
+	if raw, err = file.SyscallConn(); err != nil {
+		panic(err) // of an open file it is given always
+	}
+	b := &batch{
+		file: file, raw: raw, family: family, rests: runtime.GOMAXPROCS(0) > 1,
 		in: make([]message, batchSize), out: make([]message, batchSize), from: make([]unix.RawSockaddrAny, batchSize),
 		questions: make([][]byte, batchSize), replies: make([][]byte, batchSize),
 	}
@@ -58,8 +87,28 @@ func newBatch(l *udpLoop) *batch {
 		b.in[i].hold(b.questions[i])
 		b.out[i].hold(b.replies[i][:1])
 	}
-	b.recv, b.send = b.recvmmsg, b.sendmmsg
+	b.recv, b.flush = b.recvmmsg, b.sendmmsg
 	return b
+}
+
+// takeOver gives a socket a second descriptor, on which calls wait in the kernel.
+func takeOver(fd uintptr) (file *os.File, family int, err error) {
+	for _, call := range []uintptr{unix.SYS_RECVMMSG, unix.SYS_SENDMMSG} {
+		if _, _, errno := unix.Syscall6(call, fd, 0, 0, unix.MSG_DONTWAIT, 0, 0); errno == unix.ENOSYS || errno == unix.EPERM {
+			return nil, 0, errno
+		}
+	}
+	if family, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+		return nil, 0, err
+	}
+	second, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := unix.SetNonblock(second, false); err != nil {
+		return nil, 0, errors.Join(err, unix.Close(second))
+	}
+	return os.NewFile(uintptr(second), "udp"), family, nil
 }
 
 // hold makes a buffer the message's data.
@@ -70,24 +119,23 @@ func (m *message) hold(buf []byte) {
 }
 
 // turn waits for packets, answers those whose answer is ready, and hands the others on.
-func (b *batch) turn() error {
+func (b *batch) turn(l *udpLoop) error {
 	for i := range b.in {
 		b.in[i].header.Name, b.in[i].header.Namelen = (*byte)(unsafe.Pointer(&b.from[i])), unix.SizeofSockaddrAny
 	}
 	if err := b.raw.Read(b.recv); err != nil {
-		return err
+		return net.ErrClosed
 	}
-	switch b.errno {
-	case 0:
-	case unix.ENOSYS, unix.EPERM:
-		return errNoBatches
-	default:
+	if b.errno != 0 {
 		return b.errno
 	}
 	b.queued = 0
 	for i := range b.got {
+		if b.in[i].header.Namelen == 0 {
+			continue // no packet: so the kernel says that the socket was shut down
+		}
 		from := addrOf(&b.from[i])
-		reply, ready := b.loop.packet(b.replies[b.queued][:0], b.questions[i][:b.in[i].length], from)
+		reply, ready := l.packet(b.replies[b.queued][:0], b.questions[i][:b.in[i].length], from)
 		if !ready {
 			continue
 		}
@@ -97,42 +145,108 @@ func (b *batch) turn() error {
 		m.Iov.SetLen(len(reply))
 		b.queued++
 	}
-	b.loop.server.counts.queries.Add(int64(b.queued))
-	return b.flush()
-}
-
-// flush sends what is queued. An answer that the kernel does not take is left out: the
-// client will ask again.
-func (b *batch) flush() error {
-	for b.sent = 0; b.sent < b.queued; {
-		if err := b.raw.Write(b.send); err != nil {
-			return err
-		}
-		if b.errno != 0 {
-			logSendFailed(b.loop.server.logger(), netip.AddrPort{}, b.errno)
-			b.sent++
-		}
+	l.server.counts.queries.Add(int64(b.queued))
+	b.unsent = 0
+	if err := b.raw.Write(b.flush); err != nil {
+		return net.ErrClosed
+	}
+	if b.unsent != 0 {
+		logSendFailed(l.server.logger(), netip.AddrPort{}, b.unsent)
+	}
+	if b.stopped.Load() {
+		return net.ErrClosed
 	}
 	return nil
 }
 
+// recvmmsg reads what is there after a rest if there is load, else it waits for a packet.
 func (b *batch) recvmmsg(fd uintptr) bool {
-	b.got, b.errno = mmsg(unix.SYS_RECVMMSG, fd, b.in)
-	return b.errno != unix.EAGAIN
+	busy := b.got >= busyBatch
+	if busy && b.got < fullBatch && b.rests {
+		nap(rest)
+	}
+	if busy {
+		b.got, b.errno = mmsg(unix.SYS_RECVMMSG, fd, b.in, unix.MSG_DONTWAIT)
+	}
+	if !busy || b.errno == unix.EAGAIN {
+		b.got, b.errno = mmsg(unix.SYS_RECVMMSG, fd, b.in, unix.MSG_WAITFORONE)
+	}
+	return true
 }
 
+// sendmmsg sends what is queued. An answer that the kernel does not take is left out: the
+// client will ask again.
 func (b *batch) sendmmsg(fd uintptr) bool {
-	n, errno := mmsg(unix.SYS_SENDMMSG, fd, b.out[b.sent:b.queued])
-	b.sent += n
-	b.errno = errno
-	return errno != unix.EAGAIN
+	for sent := 0; sent < b.queued; {
+		n, errno := mmsg(unix.SYS_SENDMMSG, fd, b.out[sent:b.queued], unix.MSG_DONTWAIT)
+		if errno == unix.EAGAIN {
+			n, errno = mmsg(unix.SYS_SENDMMSG, fd, b.out[sent:b.queued], 0)
+		}
+		sent += n
+		if errno != 0 {
+			b.unsent = errno
+			sent++
+		}
+	}
+	return true
 }
 
-// mmsg does not tell the scheduler of the call, which never blocks: with that, the runtime's
-// monitor would be woken for each batch, and cost a fifth of the time of an answer.
-func mmsg(call, fd uintptr, messages []message) (int, syscall.Errno) {
+// send sends one answer, found outside of the loop.
+func (b *batch) send(out []byte, to netip.AddrPort) error {
+	var err error
+	if closed := b.raw.Write(func(fd uintptr) bool {
+		err = unix.Sendto(int(fd), out, 0, b.sockaddr(to))
+		for errors.Is(err, unix.EINTR) {
+			err = unix.Sendto(int(fd), out, 0, b.sockaddr(to))
+		}
+		return true
+	}); closed != nil {
+		return net.ErrClosed
+	}
+	return err
+}
+
+// sockaddr gives an address in the form of the socket's family; one of IPv6 may talk to
+// IPv4, by mapped addresses.
+func (b *batch) sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if b.family == unix.AF_INET {
+		return &unix.SockaddrInet4{Addr: a.Addr().As4(), Port: int(a.Port())}
+	}
+	zone, _ := strconv.ParseUint(a.Addr().Zone(), 10, 32) // as addrOf wrote it
+	return &unix.SockaddrInet6{Addr: a.Addr().As16(), Port: int(a.Port()), ZoneId: uint32(zone)}
+}
+
+// stop wakes a loop that waits. The error is always that the socket is not connected: the
+// kernel does its part all the same.
+func (b *batch) stop() {
+	b.stopped.Store(true)
+	_ = b.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RD) })
+}
+
+// Close also wakes what waits for room to send.
+func (b *batch) Close() error {
+	_ = b.raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+	return b.file.Close()
+}
+
+// nap keeps the processor of Go's scheduler, as it is short: to give it back and to get one
+// again costs more than batches gain. Signals end it early.
+func nap(d time.Duration) {
+	t := unix.NsecToTimespec(d.Nanoseconds())
+	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)
+}
+
+// mmsg tells the scheduler of a call only if that may wait: with that, the runtime's monitor
+// would be woken for each batch, and cost a fifth of the time of an answer.
+func mmsg(call, fd uintptr, messages []message, flags uintptr) (int, syscall.Errno) {
 	for {
-		n, _, errno := unix.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)), unix.MSG_DONTWAIT, 0, 0)
+		var n uintptr
+		var errno syscall.Errno
+		if flags == unix.MSG_DONTWAIT {
+			n, _, errno = unix.RawSyscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)), flags, 0, 0)
+		} else {
+			n, _, errno = unix.Syscall6(call, fd, uintptr(unsafe.Pointer(&messages[0])), uintptr(len(messages)), flags, 0, 0)
+		}
 		switch errno {
 		case 0:
 			return int(n), 0

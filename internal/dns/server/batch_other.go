@@ -2,9 +2,9 @@
 
 package server
 
+import "net"
+
 // batch exists on Linux alone.
-type batch struct{}
+type batch struct{ single }
 
-func newBatch(*udpLoop) *batch { return nil }
-
-func (*batch) turn() error { return errNoBatches }
+func newBatch(net.PacketConn) *batch { return nil }

@@ -16,38 +16,34 @@ const (
 	readErrorWait = 10 * time.Millisecond
 )
 
-// ServeUDP answers what comes to pc, until Shutdown, and closes pc. It gives nil after
-// Shutdown, and an error if pc fails.
+// ServeUDP answers what comes to pc, until Shutdown. It gives nil after Shutdown, and an
+// error if pc fails. It owns pc from the call on, and closes it: nobody else may use it.
 //
 // An answer leaves through pc. On a host with several addresses pc should be bound to one
 // of them, not to the wildcard address, or an answer may leave from another address than
 // the one that was asked, and the client will not take it.
 func (s *Server) ServeUDP(pc net.PacketConn) error {
-	defer pc.Close()
-	ctx, done, ok := s.begin(pc, func() { _ = pc.SetReadDeadline(time.Now()) })
+	var socket udpSocket = &single{pc: pc}
+	if b := newBatch(pc); b != nil {
+		socket = b
+	}
+	defer socket.Close()
+	ctx, done, ok := s.begin(socket, socket.stop)
 	if !ok {
 		return nil
 	}
 	defer done()
 	var answering sync.WaitGroup
-	defer answering.Wait() // before pc closes
-	l := &udpLoop{server: s, ctx: ctx, pc: pc, answering: &answering}
-	read := l.one
-	if b := newBatch(l); b != nil {
-		read = b.turn
-	}
+	defer answering.Wait() // before the socket closes
+	l := &udpLoop{server: s, ctx: ctx, socket: socket, answering: &answering}
 	for failures := 0; ; {
-		err := read()
+		err := socket.turn(l)
 		if err == nil {
 			failures = 0
 			continue
 		}
 		if s.isClosing() {
 			return nil
-		}
-		if errors.Is(err, errNoBatches) {
-			read = l.one
-			continue
 		}
 		if failures++; errors.Is(err, net.ErrClosed) || failures > maxReadErrors {
 			return err
@@ -57,33 +53,49 @@ func (s *Server) ServeUDP(pc net.PacketConn) error {
 	}
 }
 
-// errNoBatches: the kernel does not know the system calls for several packets.
-var errNoBatches = errors.New("no batches")
+// udpSocket is a socket as a loop uses it: a single or a batch.
+type udpSocket interface {
+	// turn waits for packets and passes them to the loop; after stop it gives an error.
+	turn(l *udpLoop) error
+	// send may be called by many at once.
+	send(out []byte, to netip.AddrPort) error
+	// stop makes turn return, now and ever after; what is in flight can still be sent.
+	stop()
+	Close() error
+}
 
 // udpLoop reads from one socket.
 type udpLoop struct {
 	server    *Server
 	ctx       context.Context
-	pc        net.PacketConn
+	socket    udpSocket
 	answering *sync.WaitGroup
-	in, out   []byte // of one
 }
 
-// one reads and answers one packet.
-func (l *udpLoop) one() error {
-	if l.in == nil {
-		l.in, l.out = make([]byte, maxUDPQuery+1), make([]byte, 0, maxUDPReply)
+// single is a socket whose packets are read one by one, on any system.
+type single struct {
+	pc      net.PacketConn
+	in, out []byte
+}
+
+func (o *single) turn(l *udpLoop) error {
+	if o.in == nil {
+		o.in, o.out = make([]byte, maxUDPQuery+1), make([]byte, 0, maxUDPReply)
 	}
-	n, from, err := readPacket(l.pc, l.in)
+	n, from, err := readPacket(o.pc, o.in)
 	if err != nil {
 		return err
 	}
-	if out, ok := l.packet(l.out[:0], l.in[:n], from); ok {
+	if out, ok := l.packet(o.out[:0], o.in[:n], from); ok {
 		l.server.counts.queries.Add(1)
 		l.send(out, from)
 	}
 	return nil
 }
+
+func (o *single) send(out []byte, to netip.AddrPort) error { return writePacket(o.pc, out, to) }
+func (o *single) stop()                                    { _ = o.pc.SetReadDeadline(time.Now()) }
+func (o *single) Close() error                             { return o.pc.Close() }
 
 // maxUDPReply is room for a reply and for what turns out to be too long for one.
 const maxUDPReply = 4096
@@ -125,7 +137,7 @@ func (l *udpLoop) packet(out, p []byte, from netip.AddrPort) (reply []byte, read
 }
 
 func (l *udpLoop) send(out []byte, to netip.AddrPort) {
-	if err := writePacket(l.pc, out, to); err != nil {
+	if err := l.socket.send(out, to); err != nil {
 		logSendFailed(l.server.logger(), to, err)
 	}
 }

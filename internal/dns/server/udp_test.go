@@ -203,7 +203,71 @@ func receiveUDP(t *testing.T, c net.Conn) *wire.Msg {
 	return m
 }
 
-// TestSocketCloses: a socket that is closed under the server ends ServeUDP with an error.
+// TestShutdownIdle: a loop that waits for questions stops at once, and its port is free.
+func TestShutdownIdle(t *testing.T) {
+	for _, idle := range []bool{true, false} { // no question ever; and after one
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := pc.LocalAddr().String()
+		s := &server.Server{Resolver: prepared{}}
+		served := make(chan error, 1)
+		go func() { served <- s.ServeUDP(pc) }()
+		if !idle {
+			exchange(t, dialUDP(t, addr), "ready.example.")
+		}
+		if err := errors.Join(s.Shutdown(context.Background()), <-served); err != nil {
+			t.Error(err)
+		}
+		again, err := net.ListenPacket("udp", addr)
+		if err != nil {
+			t.Fatalf("the port is still in use: %v", err)
+		}
+		_ = again.Close()
+	}
+}
+
+// TestShutdownCutsOffUDP: a question that takes longer than Shutdown may is given up, and then
+// the loop ends as well.
+func TestShutdownCutsOffUDP(t *testing.T) {
+	for _, tt := range []struct {
+		what string
+		pc   func(net.PacketConn) net.PacketConn
+	}{
+		{"in batches, where the system has them", func(pc net.PacketConn) net.PacketConn { return pc }},
+		{"one by one", func(pc net.PacketConn) net.PacketConn { return struct{ net.PacketConn }{pc} }},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			g := newGate()
+			s := &server.Server{Resolver: g}
+			served := make(chan error, 1)
+			go func() { served <- s.ServeUDP(tt.pc(pc)) }()
+			c := dialUDP(t, pc.LocalAddr().String())
+			if _, err := c.Write(query(t, "slow.example.", wire.TypeA, nil)); err != nil {
+				t.Fatal(err)
+			}
+			for g.waiting.Load() == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			if err := s.Shutdown(ctx); !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestSocketCloses: a socket that fails ends ServeUDP with its error. One of the kernel's
+// belongs to the loop alone; this one does not.
 func TestSocketCloses(t *testing.T) {
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -211,7 +275,7 @@ func TestSocketCloses(t *testing.T) {
 	}
 	s := &server.Server{Resolver: newGate()}
 	served := make(chan error, 1)
-	go func() { served <- s.ServeUDP(pc) }()
+	go func() { served <- s.ServeUDP(struct{ net.PacketConn }{pc}) }()
 	c := dialUDP(t, pc.LocalAddr().String())
 	exchange(t, c, "a.example.")
 	_ = pc.Close()
