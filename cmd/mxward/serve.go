@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -67,6 +68,7 @@ may end; what is queued stays in the store.`,
 }
 
 func serve(ctx context.Context, plan *site.Plan, opts app.Options) error {
+	spareProcessor()
 	daemon, err := app.New(ctx, plan, opts)
 	if err != nil {
 		return problem(fmt.Errorf("start: %w", err))
@@ -75,6 +77,16 @@ func serve(ctx context.Context, plan *site.Plan, opts app.Options) error {
 		return problem(fmt.Errorf("serve: %w", err))
 	}
 	return nil
+}
+
+// spareProcessor gives Go's scheduler one processor more than it takes by itself, unless the
+// operator chose a number. The name server's UDP loops, when busy, keep one while they rest
+// (dns/server); on a machine with one core all else would wait for that. From here on Go
+// does not follow changes of a container's CPU limit.
+func spareProcessor() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
 }
 
 // loadPlan reads a plan; every mistake is printed on a line of its own.
