@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"internal/mailauth/arc":      {"internal/dns", "internal/mail", "internal/mailauth/dkim"},
 	"internal/mailauth/dkim":     {"internal/dns", "internal/mail"},
 	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail"}, // results of SPF and DKIM come as plain values
-	"internal/mailauth/bimi":     {}, // one text, nothing asked
+	"internal/mailauth/bimi":     {},                                // one text, nothing asked
 	"internal/mailauth/mtasts":   {"internal/dns"},
 	"internal/mailauth/tlsa":     {"internal/dns"},
 	"internal/mailauth/spf":      {"internal/dns", "internal/mail"},
