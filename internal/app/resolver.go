@@ -23,6 +23,15 @@ type Resolver struct {
 // leastEntry is less than any name in the cache takes, so that its size is what bounds it.
 const leastEntry = 64
 
+// How many questions the resolver works on at once, and how many more may wait. A question
+// gives way after 200 ms where there is no room, so that live names find room beside dead
+// ones, as long as no more than maxQuestions come in that time: the listener must let them
+// come so far.
+const (
+	maxQuestions = 4000
+	maxAskers    = 16_000
+)
+
 // NewResolver reads the files that the plan names for its resolver. Iterative has not been
 // used yet, so that its fields may still be set.
 func NewResolver(plan *site.Plan) (*Resolver, error) {
@@ -44,6 +53,7 @@ func NewResolver(plan *site.Plan) (*Resolver, error) {
 		RebindProtection:     plan.Resolver.RebindProtection,
 		PrivateZones:         plan.Resolver.PrivateZones,
 		Own:                  zones,
+		MaxInFlight:          maxQuestions,
 		CacheBytes:           int(min(plan.Resolver.CacheSize, math.MaxInt)),
 		CacheEntries:         int(min(plan.Resolver.CacheSize/leastEntry, math.MaxInt)),
 		StaleFor:             plan.Resolver.StaleFor,

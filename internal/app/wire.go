@@ -43,7 +43,7 @@ func (a *App) listenDNS(context.Context) error {
 	if elsewhere := len(a.plan.DNS.Listen) - len(here); elsewhere > 0 {
 		a.log.Warn("dns addresses of other machines are left to them", "plan", len(a.plan.DNS.Listen), "here", len(here))
 	}
-	local := &server.Server{Resolver: mux, Recursion: true, Logger: a.log}
+	local := &server.Server{Resolver: mux, Recursion: true, Logger: a.log, MaxInFlight: maxAskers}
 	a.dnsServers = map[string]*server.Server{"dns": public, "resolver": local}
 	if err := a.serveDNS("dns", public, here); err != nil {
 		return err
