@@ -70,7 +70,7 @@ func (f *Fetcher) texts(ctx context.Context, domain dns.Name) ([]string, error) 
 	}
 	set, err := dns.LookupTXT(ctx, f.Resolver, name)
 	if err != nil {
-		return nil, &Error{Class: ErrTemporary, ID: "mtasts.txt-missing", Fault: "ask for the record", Err: err}
+		return nil, &Error{Class: ErrTemporary, ID: "mtasts.temperror", Fault: "ask for the record", Err: err}
 	}
 	return set.Records, nil
 }
@@ -112,7 +112,7 @@ func (f *Fetcher) Fetch(ctx context.Context, domain dns.Name) (Fetched, error) {
 func (f *Fetcher) addrs(ctx context.Context, host dns.Name) ([]netip.Addr, error) {
 	set, err := dns.LookupAddrs(ctx, f.Resolver, host)
 	if err != nil {
-		return nil, &Error{Class: ErrTemporary, ID: "mtasts.host-unresolvable", Fault: "find " + host.String(), Err: err}
+		return nil, &Error{Class: ErrTemporary, ID: "mtasts.temperror", Fault: "find " + host.String(), Err: err}
 	}
 	var addrs []netip.Addr
 	for _, a := range set.Records {
