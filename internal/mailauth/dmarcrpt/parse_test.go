@@ -169,8 +169,7 @@ func TestEndless(t *testing.T) {
 		why   string
 		input io.Reader
 	}{
-		{"records", endless(head, "<record><row><source_ip>192.0.2.1</source_ip><count>2</count></row></record>")},
-		{"empty records", endless(head, "<record/>")},
+		{"records", endless(head, "<record/>")},
 		{"signatures of a record", endless(head+"<record><auth_results>", "<dkim/>")},
 		{"reasons of a record", endless(head+"<record><row><policy_evaluated>", "<reason/>")},
 	} {
