@@ -29,6 +29,7 @@ const (
 	kindChain // the whole answer to a question whose name is an alias
 	kindTrust // what is known of the keys of the zone
 	kindDoubt // when the zone's delegation was last fetched anew because it looked bogus
+	kindStale // a stale answer served for the question, since no new one could be had
 )
 
 type cacheKey struct {

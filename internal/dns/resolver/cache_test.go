@@ -344,6 +344,37 @@ func TestStale(t *testing.T) {
 func lame(w *world)   { w.Set("192.0.2.11", dnstest.Host{Behaviour: dnstest.Lame}) }
 func silent(w *world) { w.Set("192.0.2.11", dnstest.Host{Behaviour: dnstest.Silent}) }
 
+// While the DNS is silent, only one asker in 30 s waits to find that out (RFC 8767 §5), and
+// after that the servers are asked again.
+func TestStaleRecheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "example 172800 NS ns1.example\nns1.example 172800 A 192.0.2.11\n", "", "")
+		w.zone("192.0.2.11", "example.com", "@ 300 SOA ns1 hostmaster 1 7200 900 1209600 300\n@ 86400 NS ns1\nns1 86400 A 192.0.2.11\nwww 300 A 192.0.2.80\n")
+		w.want("www.example.com A", dns.NoError, "A 192.0.2.80")
+		silent(w)
+		time.Sleep(time.Hour)
+		for _, step := range []struct {
+			why    string
+			after  time.Duration
+			within [2]time.Duration
+		}{
+			{"the first waits", 0, [2]time.Duration{staleAfter, staleAfter}},
+			{"the next need not", 0, [2]time.Duration{0, 0}},
+			{"nor those after the flight has ended", 10 * time.Second, [2]time.Duration{0, 0}},
+			{"the servers get another chance", staleRecheck, [2]time.Duration{time.Millisecond, staleAfter}},
+		} {
+			time.Sleep(step.after)
+			var got dns.Answer
+			var err error
+			spent := took(func() { got, err = w.ask("www.example.com A") })
+			if err != nil || got.Extended != wire.ExtendedErrorCodeStaleAnswer || spent < step.within[0] || spent > step.within[1] {
+				t.Errorf("%s: %v, %v after %s", step.why, got, err, spent)
+			}
+		}
+		time.Sleep(defaultTimeout) // the look for the servers goes on in the background
+	})
+}
+
 // TestStaleStub: a stub zone's answers are never stale, whatever the settings.
 func TestStaleStub(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

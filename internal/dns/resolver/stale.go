@@ -16,6 +16,7 @@ const (
 	defaultStaleFor = 24 * time.Hour          // RFC 8767 §5 has 1 to 3 days
 	staleAfter      = 1800 * time.Millisecond // RFC 8767 §5: the client response timer
 	staleTTL        = 30 * time.Second        // RFC 8767 §4
+	staleRecheck    = 30 * time.Second        // RFC 8767 §5: the failure recheck timer
 )
 
 // fresh asks the DNS, and falls back on what has expired where the DNS fails or takes its
@@ -25,6 +26,11 @@ func (r *Resolver) fresh(ctx context.Context, q dns.Question) (dns.Answer, error
 	old, ok := r.staleAnswer(q)
 	if !ok {
 		return r.questions.do(ctx, q, r.timeout(), work)
+	}
+	waits := cacheKey{kindStale, r.asks(q, false)}
+	if r.cache.get(waits, time.Now()) != nil {
+		r.counts.stale.Add(1)
+		return old, nil // nobody has to find out again so soon
 	}
 	type result struct {
 		answer dns.Answer
@@ -48,6 +54,8 @@ func (r *Resolver) fresh(ctx context.Context, q dns.Question) (dns.Answer, error
 	case <-ctx.Done():
 		return dns.Answer{}, ctx.Err()
 	}
+	now := time.Now()
+	r.cache.put(waits, now, now.Add(staleRecheck), recordOverhead)
 	r.counts.stale.Add(1)
 	return old, nil
 }
