@@ -23,6 +23,7 @@ import (
 	"io"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -282,17 +283,27 @@ func (c *Check) judgeHeader(head []byte) error {
 	}
 	c.spend(func(ctx context.Context) {
 		var both sync.WaitGroup
-		both.Go(func() {
-			if !c.guard("arc", func() { c.arc = arc.Verifier{Resolver: resolver{c}}.Start(ctx, h) }) {
-				c.failARC(arc.TempError, errFault)
-			}
-		})
+		if c.results.ARC.Status = arc.None; hasChain(h) {
+			both.Go(func() {
+				if !c.guard("arc", func() { c.arc = arc.Verifier{Resolver: resolver{c}}.Start(ctx, h) }) {
+					c.failARC(arc.TempError, errFault)
+				}
+			})
+		}
 		if !c.guard("dkim", func() { c.dkim = dkim.Verifier{Resolver: resolver{c}}.Start(ctx, h) }) {
 			c.failDKIM(dkim.TempError, errFault)
 		}
 		both.Wait()
 	})
 	return nil
+}
+
+// hasChain reports whether there is a field of a chain, whole or not. Most messages have
+// none.
+func hasChain(h mail.Header) bool {
+	return slices.ContainsFunc(h, func(f mail.Field) bool {
+		return f.Is(arc.SealField) || f.Is(arc.SignatureField) || f.Is(arc.ResultsField)
+	})
 }
 
 // failDKIM gives up on the signatures.

@@ -1,6 +1,7 @@
 package mailauth
 
 import (
+	"bufio"
 	"context"
 	"crypto"
 	"errors"
@@ -175,6 +176,38 @@ func unfold(t testing.TB, field string) string {
 		}
 	}
 	return one
+}
+
+// TestChain: a chain of ARC is judged beside the rest.
+func TestChain(t *testing.T) {
+	key, err := signingKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, text := world(t), sign(t, message)
+	head, body, _ := strings.Cut(text, "\r\n\r\n")
+	h, err := mail.ReadHeader(bufio.NewReader(strings.NewReader(head)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealing, err := arc.Sealer{Domain: dns.MustName("example.net"), Selector: "s1", Key: key}.Start(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(sealing, body)
+	set, err := sealing.Finish(arc.Chain{Status: arc.None}, "mx.example.com; none")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ why, text, want string }{
+		{"a chain, whose results in our name remain", set + text, "arc=pass header.oldest-pass=0 smtp.remote-ip=192.0.2.1"},
+		{"a chain that is broken", strings.Replace(set+text, "body", "Body", 1), "arc=fail"},
+	} {
+		got, out, err := run(t, judge(r), from(""), strings.NewReader(tt.text))
+		if field := unfold(t, got.Header(dns.MustName("mx.example.com"))); err != nil || out != tt.text || !strings.Contains(field, "; "+tt.want) {
+			t.Errorf("%s: %s, %v", tt.why, field, err)
+		}
+	}
 }
 
 // A panic is told of, with its stack, for each part.
