@@ -28,15 +28,16 @@ var rooms = map[string][]string{
 	"internal/queue":             {"internal/mail", "internal/dns"},
 	"internal/reputation":        {"internal/mail", "internal/dns"},
 	"internal/mailauth/arc":      {"internal/dns", "internal/mail", "internal/mailauth/dkim"},
-	"internal/mailauth/dkim":     {"internal/dns", "internal/mail"},
-	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail"}, // results of SPF and DKIM come as plain values
-	"internal/mailauth/bimi":     {},                                // one text, nothing asked
-	"internal/mailauth/mtasts":   {"internal/dns"},
-	"internal/mailauth/tlsa":     {"internal/dns"},
-	"internal/mailauth/spf":      {"internal/dns", "internal/mail"},
+	"internal/mailauth/dkim":     {"internal/dns", "internal/mail", "internal/mailauth/lint"},
+	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail", "internal/mailauth/lint"}, // results of SPF and DKIM come as plain values
+	"internal/mailauth/bimi":     {"internal/mailauth/lint"},                                  // one text, nothing asked
+	"internal/mailauth/mtasts":   {"internal/dns", "internal/mailauth/lint"},
+	"internal/mailauth/tlsa":     {"internal/dns", "internal/mailauth/lint"},
+	"internal/mailauth/spf":      {"internal/dns", "internal/mail", "internal/mailauth/lint"},
+	"internal/mailauth/lint":     {},                // how they all say what is wrong with a record
 	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
-	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach"},
+	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach", "internal/mailauth/lint"},
 	"internal/site":              {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
 	"internal/mailauth":          {"internal/dns", "internal/mail", "internal/mailauth/spf", "internal/mailauth/dkim", "internal/mailauth/arc", "internal/mailauth/dmarc"}, // one judgement of one message
 	// 3: rooms that join two
@@ -50,7 +51,7 @@ var rooms = map[string][]string{
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
 	// 6: the commands
-	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/spf", "internal/mailauth/mtasts", "internal/mailauth/dmarc", "internal/mailauth/attach", "internal/mailauth/dmarcrpt", "internal/mailauth/tlsrpt"},
+	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/lint", "internal/mailauth/spf", "internal/mailauth/mtasts", "internal/mailauth/dmarc", "internal/mailauth/attach", "internal/mailauth/dmarcrpt", "internal/mailauth/tlsrpt"},
 	// test-only packages
 	"internal":      {},
 	"test/e2e":      {"internal/..."},

@@ -78,21 +78,12 @@ func dmarcExit(r dmarc.Report) error {
 	switch {
 	case r.Err != nil && !errors.Is(r.Err, dmarc.ErrTemporary):
 		return problem(fmt.Errorf("dmarc %s: %w", r.Start, r.Err))
-	case dmarcBroken(r.Findings):
+	case broken(r.Findings):
 		return problem(fmt.Errorf("dmarc %s: receivers cannot use all of it", r.Start))
 	case trouble != nil:
 		return undetermined(fmt.Errorf("dmarc %s: %w", r.Start, trouble))
 	}
 	return nil
-}
-
-func dmarcBroken(findings []dmarc.Finding) bool {
-	for _, f := range findings {
-		if f.Severity == dmarc.SeverityError {
-			return true
-		}
-	}
-	return false
 }
 
 // dmarcDocument is what dmarc --json prints; fields are only ever added to it.
@@ -106,7 +97,7 @@ type dmarcDocument struct {
 	Org          dns.Name               `json:"organizational_domain"`
 	OldOrg       dns.Name               `json:"organizational_domain_psl"`
 	Destinations []dmarcDestinationJSON `json:"destinations"`
-	Findings     []spfFindingJSON       `json:"findings"`
+	Findings     []findingJSON          `json:"findings"`
 }
 
 type dmarcStepJSON struct {
@@ -142,7 +133,7 @@ func newDMARCDocument(r dmarc.Report) dmarcDocument {
 	doc := dmarcDocument{
 		Schema: dmarcSchema, Domain: r.Start, Status: "ok", Error: errorText(r.Err), Org: r.Org, OldOrg: r.Old,
 		Steps: make([]dmarcStepJSON, len(r.Steps)), Destinations: make([]dmarcDestinationJSON, len(r.Destinations)),
-		Findings: dmarcFindingsJSON(r.Findings),
+		Findings: findingsJSON(r.Findings),
 	}
 	switch {
 	case errors.Is(r.Err, dmarc.ErrTemporary):
@@ -169,14 +160,6 @@ func newDMARCDocument(r dmarc.Report) dmarcDocument {
 	return doc
 }
 
-func dmarcFindingsJSON(findings []dmarc.Finding) []spfFindingJSON {
-	out := make([]spfFindingJSON, len(findings))
-	for i, f := range findings {
-		out[i] = spfFindingJSON{f.ID, string(f.Severity), f.Domain, f.Pos, f.Found, f.Text, f.Fix}
-	}
-	return out
-}
-
 func newDMARCLint() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -190,7 +173,7 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			findings := dmarc.LintTexts(args)
-			doc := dmarcLintDocument{Schema: dmarcLintSchema, Records: args, Findings: dmarcFindingsJSON(findings)}
+			doc := dmarcLintDocument{Schema: dmarcLintSchema, Records: args, Findings: findingsJSON(findings)}
 			if mended, ok := dmarc.Mend(args[0]); ok && len(args) == 1 && len(findings) > 0 && mended != args[0] {
 				doc.Suggestion = mended
 			}
@@ -206,7 +189,7 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 					fmt.Fprintf(cmd.OutOrStdout(), "perhaps: %s\n", doc.Suggestion)
 				}
 			}
-			if dmarcBroken(findings) || findings != nil && findings[0].ID == "dmarc.missing" {
+			if broken(findings) || findings != nil && findings[0].ID == "dmarc.missing" {
 				return problem(errors.New("dmarc lint: receivers cannot use this as it is"))
 			}
 			return nil
@@ -218,8 +201,8 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 
 // dmarcLintDocument is what lint --json prints; fields are only ever added to it.
 type dmarcLintDocument struct {
-	Schema     string           `json:"schema"`
-	Records    []string         `json:"records"`
-	Suggestion string           `json:"suggestion"` // the record that may have been meant; "" where there is nothing to mend
-	Findings   []spfFindingJSON `json:"findings"`
+	Schema     string        `json:"schema"`
+	Records    []string      `json:"records"`
+	Suggestion string        `json:"suggestion"` // the record that may have been meant; "" where there is nothing to mend
+	Findings   []findingJSON `json:"findings"`
 }

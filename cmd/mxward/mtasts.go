@@ -50,10 +50,8 @@ Exit status: 0 senders can use the policy; 1 they cannot, or there is none; 2 us
 }
 
 func mtastsExit(s *mtasts.Survey) error {
-	for _, f := range s.Findings {
-		if f.Severity == mtasts.SeverityError {
-			return problem(fmt.Errorf("mta-sts %s: senders cannot use all of it", s.Domain))
-		}
+	if broken(s.Findings) {
+		return problem(fmt.Errorf("mta-sts %s: senders cannot use all of it", s.Domain))
 	}
 	switch err := s.Undetermined(); {
 	case err != nil:
@@ -83,9 +81,7 @@ func printMTASTS(w io.Writer, s *mtasts.Survey) {
 	if s.HostsErr != nil {
 		fmt.Fprintf(w, "mx: %v\n", s.HostsErr)
 	}
-	for _, f := range s.Findings {
-		fmt.Fprintln(w, f)
-	}
+	printFindings(w, s.Findings)
 }
 
 // mtastsDocument is what --json prints; fields are only ever added to it.
@@ -100,7 +96,7 @@ type mtastsDocument struct {
 	PolicyError string           `json:"policy_error"`
 	Hosts       []mtastsHostJSON `json:"hosts"`
 	HostsError  string           `json:"hosts_error"`
-	Findings    []spfFindingJSON `json:"findings"`
+	Findings    []findingJSON    `json:"findings"`
 }
 
 type mtastsHostJSON struct {
@@ -113,16 +109,13 @@ func newMTASTSDocument(s *mtasts.Survey) mtastsDocument {
 	d := mtastsDocument{
 		Schema: mtastsSchema, Domain: s.Domain, ID: s.Record.ID, RecordError: errorText(s.RecordErr),
 		Mode: string(p.Mode), MaxAge: int(p.MaxAge.Seconds()), Patterns: []string{}, PolicyError: errorText(s.PolicyErr),
-		Hosts: []mtastsHostJSON{}, HostsError: errorText(s.HostsErr), Findings: []spfFindingJSON{},
+		Hosts: []mtastsHostJSON{}, HostsError: errorText(s.HostsErr), Findings: findingsJSON(s.Findings),
 	}
 	for _, m := range p.MX {
 		d.Patterns = append(d.Patterns, m.String())
 	}
 	for _, h := range s.Hosts {
 		d.Hosts = append(d.Hosts, mtastsHostJSON{h.Name, h.Covered})
-	}
-	for _, f := range s.Findings {
-		d.Findings = append(d.Findings, spfFindingJSON{f.ID, string(f.Severity), f.Domain, f.Pos, f.Found, f.Text, f.Fix})
 	}
 	return d
 }

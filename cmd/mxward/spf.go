@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/lint"
 	"mxward/internal/mailauth/spf"
 )
 
@@ -80,7 +80,7 @@ func openSPF(f *resolverFlags, domain string) (dns.Resolver, error) {
 }
 
 // spfTreeExit: undetermined only where nothing is known to be wrong.
-func spfTreeExit(t *spf.Tree, findings []spf.Finding) error {
+func spfTreeExit(t *spf.Tree, findings []lint.Finding) error {
 	trouble := t.Undetermined()
 	switch {
 	case t.Err != nil && trouble == nil:
@@ -93,27 +93,12 @@ func spfTreeExit(t *spf.Tree, findings []spf.Finding) error {
 	return nil
 }
 
-func broken(findings []spf.Finding) bool {
-	for _, f := range findings {
-		if f.Severity == spf.SeverityError {
-			return true
-		}
-	}
-	return false
-}
-
-func printFindings(w io.Writer, findings []spf.Finding) {
-	for _, f := range findings {
-		fmt.Fprintln(w, f)
-	}
-}
-
 // spfTreeDocument is what tree --json prints; fields are only ever added to it.
 type spfTreeDocument struct {
 	Schema string `json:"schema"`
 	spfTreeJSON
-	Limits   spfLimitsJSON    `json:"limits"`
-	Findings []spfFindingJSON `json:"findings"`
+	Limits   spfLimitsJSON `json:"limits"`
+	Findings []findingJSON `json:"findings"`
 }
 
 type spfLimitsJSON struct {
@@ -144,17 +129,7 @@ type spfBranchJSON struct {
 	Tree    *spfTreeJSON `json:"tree"`
 }
 
-type spfFindingJSON struct {
-	ID       string `json:"id"`
-	Severity string `json:"severity"`
-	Domain   string `json:"domain"`
-	Position int    `json:"position"`
-	Found    string `json:"found"`
-	Text     string `json:"text"`
-	Fix      string `json:"fix"`
-}
-
-func newSPFTreeDocument(t *spf.Tree, findings []spf.Finding) spfTreeDocument {
+func newSPFTreeDocument(t *spf.Tree, findings []lint.Finding) spfTreeDocument {
 	return spfTreeDocument{
 		Schema: spfSchema, spfTreeJSON: *newSPFTreeJSON(t),
 		Limits: spfLimitsJSON{Lookups: spf.MaxLookups, Voids: spf.MaxVoids}, Findings: findingsJSON(findings),
@@ -182,14 +157,6 @@ func newSPFTreeJSON(t *spf.Tree) *spfTreeJSON {
 		if b.Tree != nil {
 			out.Branches[i].Tree = newSPFTreeJSON(b.Tree)
 		}
-	}
-	return out
-}
-
-func findingsJSON(findings []spf.Finding) []spfFindingJSON {
-	out := make([]spfFindingJSON, len(findings))
-	for i, f := range findings {
-		out[i] = spfFindingJSON{f.ID, string(f.Severity), f.Domain, f.Pos, f.Found, f.Text, f.Fix}
 	}
 	return out
 }
@@ -386,8 +353,8 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 
 // spfLintDocument is what lint --json prints; fields are only ever added to it.
 type spfLintDocument struct {
-	Schema     string           `json:"schema"`
-	Records    []string         `json:"records"`
-	Suggestion string           `json:"suggestion"` // one record instead; "" where there is nothing to mend
-	Findings   []spfFindingJSON `json:"findings"`
+	Schema     string        `json:"schema"`
+	Records    []string      `json:"records"`
+	Suggestion string        `json:"suggestion"` // one record instead; "" where there is nothing to mend
+	Findings   []findingJSON `json:"findings"`
 }

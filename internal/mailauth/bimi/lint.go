@@ -4,44 +4,9 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"mxward/internal/mailauth/lint"
 )
-
-// Severity is how bad a finding is.
-type Severity string
-
-// The severities, the worst first.
-const (
-	SeverityWarning Severity = "warning" // no image is shown
-	SeverityNotice  Severity = "notice"  // worth knowing
-	SeverityInfo    Severity = "info"
-)
-
-// Finding is one thing to know about a record. IDs are stable.
-type Finding struct {
-	ID       string
-	Severity Severity
-	Domain   string // whose record; "" where a text alone was looked at
-	Pos      int    // always 0
-	Found    string // what stands there; may be ""
-	Text     string // what is wrong, for people
-	Fix      string // what to write instead, or to do; may be ""
-}
-
-// String gives a finding in one line.
-func (f Finding) String() string {
-	s := fmt.Sprintf("%s: %s: ", f.Severity, f.ID)
-	if f.Domain != "" {
-		s += f.Domain + ": "
-	}
-	if f.Found != "" {
-		s += fmt.Sprintf("%q: ", f.Found)
-	}
-	s += f.Text
-	if f.Fix != "" {
-		s += "; " + f.Fix
-	}
-	return s
-}
 
 // DMARC is what BIMI asks of the policies of the author's domain and of the organizational
 // domain: each must be enforced. An empty policy is one that is not there.
@@ -59,7 +24,7 @@ func (d DMARC) Enforced() bool {
 
 // Lint looks at all TXT records at SELECTOR._bimi of a domain, and at the DMARC policies that
 // count for it. It asks no DNS.
-func Lint(texts []string, policies ...DMARC) []Finding {
+func Lint(texts []string, policies ...DMARC) []lint.Finding {
 	var records []string
 	for _, text := range texts {
 		if IsRecord(text) {
@@ -70,38 +35,38 @@ func Lint(texts []string, policies ...DMARC) []Finding {
 	case len(records) == 0:
 		for _, text := range texts {
 			if strings.Contains(strings.ToLower(text), "bimi1") {
-				return []Finding{{ID: "bimi.syntax", Severity: SeverityWarning, Found: fmt.Sprintf("%.80s", text), Text: "this is no BIMI record: one begins with v=BIMI1, with nothing before it", Fix: `write "v=BIMI1; l=https://example.com/logo.svg;"`}}
+				return []lint.Finding{{ID: "bimi.syntax", Severity: lint.Warning, Found: fmt.Sprintf("%.80s", text), Text: "this is no BIMI record: one begins with v=BIMI1, with nothing before it", Fix: `write "v=BIMI1; l=https://example.com/logo.svg;"`}}
 			}
 		}
-		return []Finding{{ID: "bimi.missing", Severity: SeverityInfo, Text: "there is no BIMI record"}}
+		return []lint.Finding{{ID: "bimi.missing", Severity: lint.Info, Text: "there is no BIMI record"}}
 	case len(records) > 1:
-		return []Finding{{ID: "bimi.multiple", Severity: SeverityWarning, Text: fmt.Sprintf("there are %d BIMI records, and receivers then use none", len(records)), Fix: "leave one"}}
+		return []lint.Finding{{ID: "bimi.multiple", Severity: lint.Warning, Text: fmt.Sprintf("there are %d BIMI records, and receivers then use none", len(records)), Fix: "leave one"}}
 	}
 	r, err := Parse(records[0])
 	if err != nil {
-		return []Finding{{ID: "bimi.syntax", Severity: SeverityWarning, Text: strings.TrimPrefix(err.Error(), ErrPermanent.Error()+": ")}}
+		return []lint.Finding{{ID: "bimi.syntax", Severity: lint.Warning, Text: strings.TrimPrefix(err.Error(), ErrPermanent.Error()+": ")}}
 	}
 	if r.Declined() {
-		return []Finding{{ID: "bimi.declined", Severity: SeverityInfo, Text: "the domain says that it wants no image"}}
+		return []lint.Finding{{ID: "bimi.declined", Severity: lint.Info, Text: "the domain says that it wants no image"}}
 	}
 	return append(lintRecord(r), lintPolicies(policies)...)
 }
 
-func lintRecord(r Record) []Finding {
-	var all []Finding
+func lintRecord(r Record) []lint.Finding {
+	var all []lint.Finding
 	if u, err := url.Parse(r.Location); err == nil && r.Location != "" && !strings.HasSuffix(strings.ToLower(u.Path), ".svg") && !strings.HasSuffix(strings.ToLower(u.Path), ".svgz") {
-		all = append(all, Finding{ID: "bimi.svg-location", Severity: SeverityWarning, Found: r.Location, Text: "the image is an SVG, and its URL ends in .svg or .svgz"})
+		all = append(all, lint.Finding{ID: "bimi.svg-location", Severity: lint.Warning, Found: r.Location, Text: "the image is an SVG, and its URL ends in .svg or .svgz"})
 	}
 	if r.Authority == "" {
-		all = append(all, Finding{ID: "bimi.cert-missing", Severity: SeverityNotice, Text: "there is no certificate (a=), and most receivers show no image without one"})
+		all = append(all, lint.Finding{ID: "bimi.cert-missing", Severity: lint.Notice, Text: "there is no certificate (a=), and most receivers show no image without one"})
 	}
 	return all
 }
 
-func lintPolicies(policies []DMARC) []Finding {
+func lintPolicies(policies []DMARC) []lint.Finding {
 	for _, p := range policies {
 		if !p.Enforced() {
-			return []Finding{{ID: "bimi.dmarc-not-enforced", Severity: SeverityWarning, Text: "the DMARC policy is not enforced, and receivers then show no image",
+			return []lint.Finding{{ID: "bimi.dmarc-not-enforced", Severity: lint.Warning, Text: "the DMARC policy is not enforced, and receivers then show no image",
 				Fix: "publish p=quarantine or p=reject, for subdomains too, and without t=y or pct"}}
 		}
 	}

@@ -9,38 +9,22 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"mxward/internal/mailauth/lint"
 )
-
-// Severity says how much a finding matters.
-type Severity string
-
-// The severities, the worst first.
-const (
-	Error   Severity = "error"   // a common receiver takes no signature by this key, or a MUST is broken
-	Warning Severity = "warning" // it does harm somewhere, or a SHOULD is broken
-	Notice  Severity = "notice"  // worth knowing
-	Info    Severity = "info"
-)
-
-// Finding is one thing that Lint has to say.
-type Finding struct {
-	ID       string // the stable id, "dkim.key-weak"
-	Severity Severity
-	Detail   string // what is wrong and what to do, a sentence for people
-}
 
 // Report is what Lint makes of a record.
 type Report struct {
 	// Key is the record as its author will have meant it; the zero Key where nobody can tell.
 	Key Key
 	// Findings are in the order of reading; empty for a record without fault.
-	Findings []Finding
+	Findings []lint.Finding
 	// Fix is the record to publish instead, where the text could be repaired; else "".
 	Fix string
 }
 
-func (r *Report) add(id string, severity Severity, format string, args ...any) {
-	r.Findings = append(r.Findings, Finding{"dkim." + id, severity, fmt.Sprintf(format, args...)})
+func (r *Report) add(id string, severity lint.Severity, format string, args ...any) {
+	r.Findings = append(r.Findings, lint.Finding{ID: "dkim." + id, Severity: severity, Text: fmt.Sprintf(format, args...)})
 }
 
 // LintSet judges all TXT records at the name of a key. None is "dkim.missing"; of several,
@@ -55,17 +39,17 @@ func LintSet(records []string) Report {
 	var r Report
 	switch {
 	case len(records) == 0:
-		r.add("missing", Error, "there is no TXT record at this name: publish the key, or ask for another selector")
+		r.add("missing", lint.Error, "there is no TXT record at this name: publish the key, or ask for another selector")
 		return r
 	case len(keys) == 0 && len(records) == 1:
 		return Lint(records[0])
 	case len(keys) == 0:
-		r.add("missing", Error, "there are %d TXT records at this name, and none is a DKIM key", len(records))
+		r.add("missing", lint.Error, "there are %d TXT records at this name, and none is a DKIM key", len(records))
 		return r
 	}
 	r = Lint(keys[0])
 	if len(records) > 1 {
-		r.add("multiple-records", Error, "there are %d TXT records at this name: leave the key alone there, for receivers may take any of them", len(records))
+		r.add("multiple-records", lint.Error, "there are %d TXT records at this name: leave the key alone there, for receivers may take any of them", len(records))
 	}
 	return r
 }
@@ -82,7 +66,7 @@ func Lint(text string) Report {
 	}
 	r.Key = key
 	if !key.Version {
-		r.add("syntax", Notice, "v=DKIM1 is missing: it is optional, but some receivers want it, and it must stand first")
+		r.add("syntax", lint.Notice, "v=DKIM1 is missing: it is optional, but some receivers want it, and it must stand first")
 	}
 	r.lintTags()
 	r.lintKey(key)
@@ -128,7 +112,7 @@ func (r *Report) mend(text string) string {
 	text = strings.Trim(text, space)
 	for _, m := range mistakes {
 		if mended := m.found.ReplaceAllString(text, m.repair); mended != text {
-			r.add(m.id, Error, "%s", m.detail)
+			r.add(m.id, lint.Error, "%s", m.detail)
 			text = mended
 		}
 	}
@@ -143,7 +127,7 @@ var bareKey = regexp.MustCompile(`^\s*MI[A-Za-z0-9+/\s]{100,}=*\s*$`)
 // mendKey: white space in p=, and a key without any tag.
 func (r *Report) mendKey(text string) string {
 	if bareKey.MatchString(text) {
-		r.add("syntax", Error, "the key stands without tags: write v=DKIM1; k=rsa; p= before it")
+		r.add("syntax", lint.Error, "the key stands without tags: write v=DKIM1; k=rsa; p= before it")
 		text = "v=DKIM1; k=rsa; p=" + text
 	}
 	at := keyValue.FindStringSubmatchIndex(text)
@@ -154,9 +138,9 @@ func (r *Report) mendKey(text string) string {
 	inner := trimSpace(value)
 	switch {
 	case strings.ContainsAny(inner, "\r\n"):
-		r.add("syntax", Warning, "there are line breaks in p=: some receivers cannot read the key, so write it without any white space")
+		r.add("syntax", lint.Warning, "there are line breaks in p=: some receivers cannot read the key, so write it without any white space")
 	case strings.ContainsAny(inner, " \t"):
-		r.add("syntax", Warning, "there is white space in p=: some receivers cannot read the key, so write it in one piece")
+		r.add("syntax", lint.Warning, "there is white space in p=: some receivers cannot read the key, so write it in one piece")
 	default:
 		return text
 	}
@@ -170,13 +154,13 @@ func (r *Report) explain(text string, err error) {
 	var corrupt base64.CorruptInputError
 	switch {
 	case tagsErr == nil && errors.Is(err, ErrPermanent) && kind != "" && kind != string(RSA) && kind != string(Ed25519):
-		r.add("unknown-type", Error, "k=%s is no type of key: it must be rsa or ed25519, and receivers ignore the record", excerpt(kind))
+		r.add("unknown-type", lint.Error, "k=%s is no type of key: it must be rsa or ed25519, and receivers ignore the record", excerpt(kind))
 	case errors.As(err, &corrupt):
-		r.add("key-malformed", Error, "p= is not base64 (at its octet %d): copy the key again, whole", int64(corrupt)+1)
+		r.add("key-malformed", lint.Error, "p= is not base64 (at its octet %d): copy the key again, whole", int64(corrupt)+1)
 	case errors.Is(err, ErrNotKey):
-		r.add("syntax", Error, "this is no DKIM key: expected v=DKIM1; k=rsa; p=… (%v)", err)
+		r.add("syntax", lint.Error, "this is no DKIM key: expected v=DKIM1; k=rsa; p=… (%v)", err)
 	default:
-		r.add("syntax", Error, "receivers cannot read the record: %v", err)
+		r.add("syntax", lint.Error, "receivers cannot read the record: %v", err)
 	}
 }
 
@@ -184,22 +168,22 @@ func (r *Report) explain(text string, err error) {
 func (r *Report) lintTags() {
 	k := r.Key
 	if k.Hashes != nil && !slices.Contains(k.Hashes, "sha256") {
-		r.add("sha1-only", Error, "h=%s does not allow sha256, and sha1 is forbidden (RFC 8301 §3.1): leave h= out", strings.Join(k.Hashes, ":"))
+		r.add("sha1-only", lint.Error, "h=%s does not allow sha256, and sha1 is forbidden (RFC 8301 §3.1): leave h= out", strings.Join(k.Hashes, ":"))
 	}
 	if !k.servesMail() {
-		r.add("unusable-service", Error, "s=%s: the key serves no mail; leave s= out, or write s=email", strings.Join(k.Services, ":"))
+		r.add("unusable-service", lint.Error, "s=%s: the key serves no mail; leave s= out, or write s=email", strings.Join(k.Services, ":"))
 	}
 	if k.Testing {
-		r.add("testing", Notice, "t=y says that the domain only tries DKIM out: receivers may treat its mail as unsigned; take it away once all works")
+		r.add("testing", lint.Notice, "t=y says that the domain only tries DKIM out: receivers may treat its mail as unsigned; take it away once all works")
 	}
 	for _, tag := range k.Other {
 		switch tag.Name {
 		case "g":
-			r.add("obsolete-tag", Notice, "g= is obsolete and ignored today (RFC 6376 §C): leave it out")
+			r.add("obsolete-tag", lint.Notice, "g= is obsolete and ignored today (RFC 6376 §C): leave it out")
 		case "t":
-			r.add("syntax", Notice, "t=%s: only y and s are known; receivers ignore the rest", excerpt(tag.Value))
+			r.add("syntax", lint.Notice, "t=%s: only y and s are known; receivers ignore the rest", excerpt(tag.Value))
 		default:
-			r.add("syntax", Notice, "%s= is no tag of a key record: receivers ignore it; is it misspelt?", excerpt(tag.Name))
+			r.add("syntax", lint.Notice, "%s= is no tag of a key record: receivers ignore it; is it misspelt?", excerpt(tag.Name))
 		}
 	}
 }
@@ -207,12 +191,12 @@ func (r *Report) lintTags() {
 // lintKey judges p=.
 func (r *Report) lintKey(k Key) {
 	if k.Revoked() {
-		r.add("revoked", Info, "p= is empty: the key is revoked, and every signature by it fails")
+		r.add("revoked", lint.Info, "p= is empty: the key is revoked, and every signature by it fails")
 		return
 	}
 	public, err := k.PublicKey()
 	if err != nil {
-		r.add("key-malformed", Error, "receivers cannot read the key: %v%s", err, hint(k))
+		r.add("key-malformed", lint.Error, "receivers cannot read the key: %v%s", err, hint(k))
 		return
 	}
 	key, ok := public.(*rsa.PublicKey)
@@ -220,17 +204,17 @@ func (r *Report) lintKey(k Key) {
 		return
 	}
 	if _, err := x509.ParsePKIXPublicKey(k.Public); err != nil {
-		r.add("key-malformed", Notice, "p= holds a bare RSAPublicKey (PKCS #1) where a SubjectPublicKeyInfo is due: most receivers read both; openssl rsa -RSAPublicKey_in -pubout turns it")
+		r.add("key-malformed", lint.Notice, "p= holds a bare RSAPublicKey (PKCS #1) where a SubjectPublicKeyInfo is due: most receivers read both; openssl rsa -RSAPublicKey_in -pubout turns it")
 	}
 	switch bits := key.N.BitLen(); {
 	case bits < MinRSABits:
-		r.add("key-too-short", Error, "the key has %d bits: receivers must not accept less than %d (RFC 8301 §3.2); make one of %d", bits, MinRSABits, GoodRSABits)
+		r.add("key-too-short", lint.Error, "the key has %d bits: receivers must not accept less than %d (RFC 8301 §3.2); make one of %d", bits, MinRSABits, GoodRSABits)
 	case bits < GoodRSABits:
-		r.add("key-weak", Warning, "the key has %d bits, less than the %d that signers should use (RFC 8301 §3.2)", bits, GoodRSABits)
+		r.add("key-weak", lint.Warning, "the key has %d bits, less than the %d that signers should use (RFC 8301 §3.2)", bits, GoodRSABits)
 	case bits > MaxRSABits:
-		r.add("key-long", Warning, "the key has %d bits: receivers need not verify more than %d (RFC 8301 §3.2)", bits, MaxRSABits)
+		r.add("key-long", lint.Warning, "the key has %d bits: receivers need not verify more than %d (RFC 8301 §3.2)", bits, MaxRSABits)
 	case bits > GoodRSABits:
-		r.add("key-long", Notice, "the key has %d bits: the record is longer than one string of 255 octets and may not fit into a DNS answer over UDP", bits)
+		r.add("key-long", lint.Notice, "the key has %d bits: the record is longer than one string of 255 octets and may not fit into a DNS answer over UDP", bits)
 	}
 }
 

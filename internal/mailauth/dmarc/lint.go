@@ -8,52 +8,15 @@ import (
 	"strings"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/lint"
 )
-
-// Severity is how bad a finding is.
-type Severity string
-
-// The severities, the worst first.
-const (
-	SeverityError   Severity = "error"   // receivers do not do what the record is there for
-	SeverityWarning Severity = "warning" // it does not do what it should
-	SeverityNotice  Severity = "notice"  // worth knowing
-	SeverityInfo    Severity = "info"
-)
-
-// Finding is one thing to know about a record. IDs are stable.
-type Finding struct {
-	ID       string
-	Severity Severity
-	Domain   string // whose record; "" where a text alone was looked at
-	Pos      int    // where in the text, in octets from 0
-	Found    string // what stands there; may be ""
-	Text     string // what is wrong, for people
-	Fix      string // what to write instead, or to do; may be ""
-}
-
-// String gives a finding in one line.
-func (f Finding) String() string {
-	s := fmt.Sprintf("%s: %s: ", f.Severity, f.ID)
-	if f.Domain != "" {
-		s += printable(f.Domain) + ": "
-	}
-	if f.Found != "" {
-		s += fmt.Sprintf("position %d, %q: ", f.Pos+1, f.Found)
-	}
-	s += f.Text
-	if f.Fix != "" {
-		s += "; " + f.Fix
-	}
-	return s
-}
 
 // maxFindings is the number of mistakes in one record that are worth telling.
 const maxFindings = 100
 
 // LintTexts looks at all TXT records at _dmarc.DOMAIN: is one of them a DMARC record, and one
 // only? Then as Lint.
-func LintTexts(texts []string) []Finding {
+func LintTexts(texts []string) []lint.Finding {
 	var records, near []string
 	for _, text := range texts {
 		switch {
@@ -64,11 +27,11 @@ func LintTexts(texts []string) []Finding {
 		}
 	}
 	if len(records) == 0 && len(near) == 0 {
-		return []Finding{{ID: "dmarc.missing", Severity: SeverityWarning, Text: "there is no DMARC record", Fix: `publish one at _dmarc below the domain, to begin with "v=DMARC1; p=none; rua=mailto:..."`}}
+		return []lint.Finding{{ID: "dmarc.missing", Severity: lint.Warning, Text: "there is no DMARC record", Fix: `publish one at _dmarc below the domain, to begin with "v=DMARC1; p=none; rua=mailto:..."`}}
 	}
-	var all []Finding
+	var all []lint.Finding
 	if len(records) > 1 {
-		all = append(all, Finding{ID: "dmarc.multiple-records", Severity: SeverityError, Text: fmt.Sprintf("there are %d DMARC records, and receivers then use none of them (RFC 9989 §4.10)", len(records)), Fix: "keep one"})
+		all = append(all, lint.Finding{ID: "dmarc.multiple-records", Severity: lint.Error, Text: fmt.Sprintf("there are %d DMARC records, and receivers then use none of them (RFC 9989 §4.10)", len(records)), Fix: "keep one"})
 	}
 	for _, text := range append(records, near...) {
 		all = append(all, Lint(text)...)
@@ -78,12 +41,12 @@ func LintTexts(texts []string) []Finding {
 
 // Lint looks at the text of one record, as a person may have typed it, and gives what is
 // wrong with it in the order of the text. It asks no DNS.
-func Lint(text string) []Finding {
+func Lint(text string) []lint.Finding {
 	r, tags, err := read(text)
 	if errors.Is(err, ErrNotDMARC) {
-		return []Finding{lintVersion(text)}
+		return []lint.Finding{lintVersion(text)}
 	}
-	var all []Finding
+	var all []lint.Finding
 	for i := range tags[1:] {
 		if len(all) < maxFindings {
 			all = append(all, lintTag(tags[1+i])...)
@@ -91,7 +54,7 @@ func Lint(text string) []Finding {
 	}
 	all = append(all, lintPolicy(r, tags, err)...)
 	all = append(all, lintReports(r, tags)...)
-	worst := slices.IndexFunc(all, func(f Finding) bool { return f.Severity == SeverityError })
+	worst := slices.IndexFunc(all, func(f lint.Finding) bool { return f.Severity == lint.Error })
 	if mended, ok := Mend(text); ok && worst >= 0 && mended != r.String() {
 		all[worst].Fix = fmt.Sprintf("write %q", mended)
 	}
@@ -99,12 +62,12 @@ func Lint(text string) []Finding {
 }
 
 // lintVersion says why a text is no DMARC record, if it was meant to be one.
-func lintVersion(text string) Finding {
-	f := Finding{ID: "dmarc.missing", Severity: SeverityWarning, Text: "this is no DMARC record", Fix: `it begins with "v=DMARC1;"`}
+func lintVersion(text string) lint.Finding {
+	f := lint.Finding{ID: "dmarc.missing", Severity: lint.Warning, Text: "this is no DMARC record", Fix: `it begins with "v=DMARC1;"`}
 	if !meant(text) {
 		return f
 	}
-	f = Finding{ID: "dmarc.version-first", Severity: SeverityError, Found: clip(text), Text: `a record begins with "v=DMARC1;", written so and with nothing before it (RFC 9989 §4.7); this is none, so the domain has no policy`, Fix: `begin with "v=DMARC1;"`}
+	f = lint.Finding{ID: "dmarc.version-first", Severity: lint.Error, Found: clip(text), Text: `a record begins with "v=DMARC1;", written so and with nothing before it (RFC 9989 §4.7); this is none, so the domain has no policy`, Fix: `begin with "v=DMARC1;"`}
 	if mended, ok := Mend(text); ok {
 		f.Fix = fmt.Sprintf("write %q", mended)
 	}
@@ -120,35 +83,35 @@ func isKnown(name string) bool {
 }
 
 // lintTag looks at one tag.
-func lintTag(t tag) []Finding {
-	f := Finding{Pos: t.pos, Found: clip(t.text)}
-	with := func(id string, s Severity, text, fix string) []Finding {
+func lintTag(t tag) []lint.Finding {
+	f := lint.Finding{Pos: t.pos, Found: clip(t.text)}
+	with := func(id string, s lint.Severity, text, fix string) []lint.Finding {
 		f.ID, f.Severity, f.Text, f.Fix = "dmarc."+id, s, text, fix
-		return []Finding{f}
+		return []lint.Finding{f}
 	}
 	switch {
 	case t.twice:
-		return with("syntax", SeverityError, t.fault, "keep one of them")
+		return with("syntax", lint.Error, t.fault, "keep one of them")
 	case strings.HasPrefix(strings.ToLower(t.text), mailto):
-		return with("rua-invalid", SeverityError, "several destinations stand in one list, with commas between", "write a comma in place of the semicolon")
+		return with("rua-invalid", lint.Error, "several destinations stand in one list, with commas between", "write a comma in place of the semicolon")
 	case t.fault != "" && isPolicyTag(t.name):
 		id := "sp-invalid"
 		if t.name == "p" {
 			id = "p-invalid"
 		}
-		return with(id, SeverityError, t.fault+"; with this, receivers act as with p=none, or not at all (RFC 9989 §4.10.1)", "")
+		return with(id, lint.Error, t.fault+"; with this, receivers act as with p=none, or not at all (RFC 9989 §4.10.1)", "")
 	case t.fault != "" && (t.name == "rua" || t.name == "ruf"):
-		return with("rua-invalid", SeverityError, t.fault, "write mailto: before each address, and commas between them")
+		return with("rua-invalid", lint.Error, t.fault, "write mailto: before each address, and commas between them")
 	case t.fault != "" && isKnown(t.name):
-		return with("syntax", SeverityWarning, t.fault+"; receivers take the default", "")
+		return with("syntax", lint.Warning, t.fault+"; receivers take the default", "")
 	case t.fault != "":
-		return with("syntax", SeverityError, t.fault+"; receivers ignore it", "write NAME=VALUE, with semicolons between")
+		return with("syntax", lint.Error, t.fault+"; receivers ignore it", "write NAME=VALUE, with semicolons between")
 	case t.name == "pct" && t.value != "100":
-		return with("pct-ignored", SeverityWarning, "this tag is gone (RFC 9989 §A.6), and receivers apply the policy to all mail", "drop it; t=y asks for a policy one level lower")
+		return with("pct-ignored", lint.Warning, "this tag is gone (RFC 9989 §A.6), and receivers apply the policy to all mail", "drop it; t=y asks for a policy one level lower")
 	case removed(t.name):
-		return with("obsolete-tag", SeverityNotice, "this tag is gone (RFC 9989 §A.6), and receivers ignore it", "drop it")
+		return with("obsolete-tag", lint.Notice, "this tag is gone (RFC 9989 §A.6), and receivers ignore it", "drop it")
 	case !isKnown(t.name):
-		return with("unknown-tag", SeverityNotice, "receivers know no such tag and ignore it", "")
+		return with("unknown-tag", lint.Notice, "receivers know no such tag and ignore it", "")
 	case t.name == "rua" || t.name == "ruf":
 		return lintURIs(t)
 	}
@@ -156,26 +119,26 @@ func lintTag(t tag) []Finding {
 }
 
 // lintURIs looks at a list that can be read.
-func lintURIs(t tag) []Finding {
-	var all []Finding
+func lintURIs(t tag) []lint.Finding {
+	var all []lint.Finding
 	for text := range strings.SplitSeq(t.value, ",") {
 		text = strings.Trim(text, wsp)
 		u, sized, _ := parseURI(text)
 		if sized {
-			all = append(all, Finding{ID: "dmarc.obsolete-tag", Severity: SeverityNotice, Pos: t.pos, Found: clip(text), Text: "the size behind ! is gone, and receivers ignore it (RFC 9989 §4.8)", Fix: "drop it"})
+			all = append(all, lint.Finding{ID: "dmarc.obsolete-tag", Severity: lint.Notice, Pos: t.pos, Found: clip(text), Text: "the size behind ! is gone, and receivers ignore it (RFC 9989 §4.8)", Fix: "drop it"})
 		}
 		if !strings.HasPrefix(string(u), mailto) {
-			all = append(all, Finding{ID: "dmarc.rua-invalid", Severity: SeverityNotice, Pos: t.pos, Found: clip(text), Text: "receivers need to know mailto only, and ignore what they do not know", Fix: "add a mailto: destination"})
+			all = append(all, lint.Finding{ID: "dmarc.rua-invalid", Severity: lint.Notice, Pos: t.pos, Found: clip(text), Text: "receivers need to know mailto only, and ignore what they do not know", Fix: "add a mailto: destination"})
 		}
 	}
 	return all[:min(len(all), maxFindings)]
 }
 
 // lintPolicy looks at the policies together. A finding is about the first tag of a name.
-func lintPolicy(r Record, tags []tag, err error) []Finding {
-	var all []Finding
-	add := func(id string, s Severity, name, text, fix string) {
-		f := Finding{ID: "dmarc." + id, Severity: s, Text: text, Fix: fix}
+func lintPolicy(r Record, tags []tag, err error) []lint.Finding {
+	var all []lint.Finding
+	add := func(id string, s lint.Severity, name, text, fix string) {
+		f := lint.Finding{ID: "dmarc." + id, Severity: s, Text: text, Fix: fix}
 		if at := find(tags, name); at >= 0 {
 			f.Pos, f.Found = tags[at].pos, clip(tags[at].text)
 		}
@@ -184,11 +147,11 @@ func lintPolicy(r Record, tags []tag, err error) []Finding {
 	p := find(tags, "p")
 	switch {
 	case p < 0 && err != nil:
-		add("p-missing", SeverityError, "", "there is no p, and nobody for reports either: receivers ignore the record (RFC 9989 §4.10.1)", "write p=none, p=quarantine or p=reject")
+		add("p-missing", lint.Error, "", "there is no p, and nobody for reports either: receivers ignore the record (RFC 9989 §4.10.1)", "write p=none, p=quarantine or p=reject")
 	case p < 0:
-		add("p-missing", SeverityWarning, "", "there is no p: receivers act as with p=none (RFC 9989 §4.10.1)", "write p=none, p=quarantine or p=reject")
+		add("p-missing", lint.Warning, "", "there is no p: receivers act as with p=none (RFC 9989 §4.10.1)", "write p=none, p=quarantine or p=reject")
 	case p != 1:
-		add("syntax", SeverityNotice, "p", "receivers that go by RFC 7489 want p right behind v=DMARC1", "move it there")
+		add("syntax", lint.Notice, "p", "receivers that go by RFC 7489 want p right behind v=DMARC1", "move it there")
 	}
 	if slices.ContainsFunc(tags, func(t tag) bool { return isPolicyTag(t.name) && t.fault != "" }) || p < 0 {
 		return all
@@ -199,27 +162,27 @@ func lintPolicy(r Record, tags []tag, err error) []Finding {
 	}
 	switch {
 	case r.P == None:
-		add("weak-none", SeverityNotice, "p", "the policy asks for nothing: good for a start, to see reports", "go on to quarantine and then to reject")
+		add("weak-none", lint.Notice, "p", "the policy asks for nothing: good for a start, to see reports", "go on to quarantine and then to reject")
 	case r.Testing:
-		add("testing", SeverityNotice, "t", "the policy is applied one level lower", "drop it in the end")
+		add("testing", lint.Notice, "t", "the policy is applied one level lower", "drop it in the end")
 	}
 	if r.SP != "" && r.SP.strength() < r.P.strength() {
-		add("sp-weaker", SeverityWarning, "sp", "subdomains are protected less than the domain", "use a subdomain's own record for the exception")
+		add("sp-weaker", lint.Warning, "sp", "subdomains are protected less than the domain", "use a subdomain's own record for the exception")
 	}
 	if r.NP != "" && r.NP.strength() < sub.strength() {
-		add("np-weaker", SeverityWarning, "np", "names that do not exist are protected less than those that do", "write np=reject: no mail can come from there")
+		add("np-weaker", lint.Warning, "np", "names that do not exist are protected less than those that do", "write np=reject: no mail can come from there")
 	}
 	return all
 }
 
 // lintReports looks at who gets reports.
-func lintReports(r Record, tags []tag) []Finding {
-	var all []Finding
+func lintReports(r Record, tags []tag) []lint.Finding {
+	var all []lint.Finding
 	if find(tags, "rua") < 0 {
-		all = append(all, Finding{ID: "dmarc.rua-missing", Severity: SeverityWarning, Text: "nobody gets aggregate reports, so that nobody sees what fails", Fix: "write rua=mailto: and an address"})
+		all = append(all, lint.Finding{ID: "dmarc.rua-missing", Severity: lint.Warning, Text: "nobody gets aggregate reports, so that nobody sees what fails", Fix: "write rua=mailto: and an address"})
 	}
 	if fo := find(tags, "fo"); fo >= 0 && len(r.RUF) == 0 {
-		all = append(all, Finding{ID: "dmarc.fo-without-ruf", Severity: SeverityNotice, Pos: tags[fo].pos, Found: clip(tags[fo].text), Text: "fo says nothing where there is no ruf (RFC 9989 §4.7)", Fix: "drop it"})
+		all = append(all, lint.Finding{ID: "dmarc.fo-without-ruf", Severity: lint.Notice, Pos: tags[fo].pos, Found: clip(tags[fo].text), Text: "fo says nothing where there is no ruf (RFC 9989 §4.7)", Fix: "drop it"})
 	}
 	return all
 }
@@ -373,9 +336,9 @@ func addressed(list string) string {
 }
 
 // lintPlace says that a record stands where nobody looks for it.
-func lintPlace(at, right dns.Name, text string) Finding {
-	return Finding{
-		ID: "dmarc.misplaced", Severity: SeverityError, Domain: at.String(), Found: clip(text),
+func lintPlace(at, right dns.Name, text string) lint.Finding {
+	return lint.Finding{
+		ID: "dmarc.misplaced", Severity: lint.Error, Domain: at.String(), Found: clip(text),
 		Text: "a DMARC record stands here, where no receiver looks for it", Fix: "publish it at " + right.String(),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/lint"
 )
 
 const (
@@ -19,7 +20,7 @@ type Report struct {
 	Discovery
 	// Destinations are those of the record that applies, rua first, each once.
 	Destinations []Authorisation
-	Findings     []Finding
+	Findings     []lint.Finding
 }
 
 // Survey finds the policy of a domain and all that belongs to it, and says what is wrong.
@@ -52,15 +53,15 @@ func (r Report) Undetermined() error {
 	return nil
 }
 
-func (r *Report) add(id string, s Severity, domain dns.Name, text, fix string) {
-	r.Findings = append(r.Findings, Finding{ID: "dmarc." + id, Severity: s, Domain: domain.String(), Text: text, Fix: fix})
+func (r *Report) add(id string, s lint.Severity, domain dns.Name, text, fix string) {
+	r.Findings = append(r.Findings, lint.Finding{ID: "dmarc." + id, Severity: s, Domain: domain.String(), Text: text, Fix: fix})
 }
 
 // lintRecords looks at the texts that the walk met: those at the domain itself, the record
 // that applies, and several at one name.
 func (r *Report) lintRecords() {
 	if isTemporary(r.Err) {
-		r.add("temperror", SeverityWarning, r.Start, "whether there is a record could not be determined", "")
+		r.add("temperror", lint.Warning, r.Start, "whether there is a record could not be determined", "")
 	}
 	for _, s := range r.Steps {
 		own := s.Domain == r.Start && (len(s.Records) > 0 || anyMeant(s.Others))
@@ -91,19 +92,19 @@ func anyMeant(texts []string) bool {
 func (r *Report) lintWalk() {
 	switch {
 	case r.Domain == r.Start && r.Org != r.Start && r.Record.SP != "":
-		r.add("syntax", SeverityNotice, r.Domain, fmt.Sprintf("sp says nothing here, below the organizational domain %s (RFC 9989 §4.7)", r.Org), "drop it")
+		r.add("syntax", lint.Notice, r.Domain, fmt.Sprintf("sp says nothing here, below the organizational domain %s (RFC 9989 §4.7)", r.Org), "drop it")
 	case r.Record.PSD == PSDYes && oldOrg(r.Domain) == r.Domain && !isSuffix(r.Domain) && len(r.Domain.Labels()) > 1:
-		r.add("psd-misuse", SeverityError, r.Domain, "psd=y is for domains below which others register theirs: each name below this one stands for itself", "drop it")
+		r.add("psd-misuse", lint.Error, r.Domain, "psd=y is for domains below which others register theirs: each name below this one stands for itself", "drop it")
 	case isSuffix(r.Org) && r.Org != r.Start:
-		r.add("psd-misuse", SeverityWarning, r.Org, "a public suffix has a record without psd=y: all domains below it count as one organization", "write psd=n into the record of each organization")
+		r.add("psd-misuse", lint.Warning, r.Org, "a public suffix has a record without psd=y: all domains below it count as one organization", "write psd=n into the record of each organization")
 	}
 	if r.Org == r.Old {
 		return
 	}
-	severity, fix := SeverityWarning, "write psd=n into the record of "+r.Old.String()
+	severity, fix := lint.Warning, "write psd=n into the record of "+r.Old.String()
 	switch {
 	case r.hasPSD(): // somebody wants it so
-		severity, fix = SeverityNotice, ""
+		severity, fix = lint.Notice, ""
 	case r.Org.In(r.Old):
 		fix = "publish a record at " + r.Old.String()
 	}
@@ -126,10 +127,10 @@ func (r *Report) destinations(w *walker) {
 		}
 		switch {
 		case a.Err != nil:
-			r.add("temperror", SeverityWarning, r.Domain, fmt.Sprintf("whether %s takes reports could not be determined", a.Host), "")
+			r.add("temperror", lint.Warning, r.Domain, fmt.Sprintf("whether %s takes reports could not be determined", a.Host), "")
 			continue
 		case !a.Allowed && !a.Host.IsZero():
-			r.add(tag+"-unauthorized", SeverityError, r.Domain, fmt.Sprintf("%s: %s", u, a.Why), fmt.Sprintf(`let them publish "v=DMARC1" at %s`, a.Asked))
+			r.add(tag+"-unauthorized", lint.Error, r.Domain, fmt.Sprintf("%s: %s", u, a.Why), fmt.Sprintf(`let them publish "v=DMARC1" at %s`, a.Asked))
 		}
 		if _, ok := u.Mailbox(); ok {
 			r.takesMail(w, a.Host)
@@ -149,7 +150,7 @@ func (r *Report) takesMail(w *walker, host dns.Name) {
 			return
 		}
 	}
-	r.add("rua-no-mail", SeverityError, r.Domain, fmt.Sprintf("%s takes no mail, and so no reports", host), "name an address that does")
+	r.add("rua-no-mail", lint.Error, r.Domain, fmt.Sprintf("%s takes no mail, and so no reports", host), "name an address that does")
 }
 
 // misplaced looks at names where records stand by mistake: the domain itself, dmarc without

@@ -21,6 +21,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
+	"mxward/internal/mailauth/lint"
 )
 
 const zoneText = `
@@ -247,7 +248,7 @@ func TestLook(t *testing.T) {
 	f.Resolver = dns.ResolverFunc(func(_ context.Context, q dns.Question) (dns.Answer, error) {
 		return dns.Answer{}, &dns.Error{Question: q, Trouble: dns.NoReply}
 	})
-	if s := Look(t.Context(), f, exampleCom); s.Undetermined() == nil || s.Findings[0].Severity != SeverityWarning {
+	if s := Look(t.Context(), f, exampleCom); s.Undetermined() == nil || s.Findings[0].Severity != lint.Warning {
 		t.Errorf("%+v", s.Findings)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/lint"
 )
 
 func TestParse(t *testing.T) {
@@ -161,7 +162,7 @@ func TestPolicyID(t *testing.T) {
 func TestLint(t *testing.T) {
 	const policy = "version: STSv1\nmode: enforce\nmx: mx1.example.com\nmax_age: 2419200\n"
 	for _, row := range []struct {
-		got  []Finding
+		got  []lint.Finding
 		want string
 		why  string
 	}{
@@ -200,10 +201,10 @@ func TestLint(t *testing.T) {
 	}
 }
 
-func coverage(body string, hosts ...string) []Finding {
+func coverage(body string, hosts ...string) []lint.Finding {
 	p, err := ParsePolicy(body)
 	if err != nil {
-		return []Finding{finding(err)}
+		return []lint.Finding{finding(err)}
 	}
 	var names []dns.Name
 	for _, h := range hosts {

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/lint"
 )
 
 // Survey is what a sender finds of a domain's MTA-STS, step by step.
@@ -16,7 +17,7 @@ type Survey struct {
 	PolicyErr error // an *Error; nil where the policy holds
 	Hosts     []Host
 	HostsErr  error // the DNS could not be asked for MX records
-	Findings  []Finding
+	Findings  []lint.Finding
 }
 
 // Host is an MX host of the domain.
@@ -60,15 +61,15 @@ func (s *Survey) findHosts(ctx context.Context, r dns.Resolver) error {
 	return nil
 }
 
-func (s *Survey) lint(texts []string) []Finding {
+func (s *Survey) lint(texts []string) []lint.Finding {
 	none := errors.Is(s.RecordErr, ErrNone)
-	var all []Finding
+	var all []lint.Finding
 	switch {
 	case errors.Is(s.RecordErr, ErrTemporary):
 		all = append(all, finding(s.RecordErr))
 	case none && s.PolicyErr == nil:
 		all = append(all, LintTexts(texts)...)
-		all = append(all, Finding{ID: "mtasts.policy-without-txt", Severity: SeverityError, Text: "there is a policy and no record at _mta-sts, so no sender looks for it", Fix: recordForm})
+		all = append(all, lint.Finding{ID: "mtasts.policy-without-txt", Severity: lint.Error, Text: "there is a policy and no record at _mta-sts, so no sender looks for it", Fix: recordForm})
 	default:
 		all = append(all, LintTexts(texts)...)
 	}

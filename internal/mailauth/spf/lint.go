@@ -7,45 +7,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"mxward/internal/mailauth/lint"
 )
-
-// Severity is how bad a finding is.
-type Severity string
-
-// The severities, the worst first.
-const (
-	SeverityError   Severity = "error"   // receivers treat the policy as broken
-	SeverityWarning Severity = "warning" // it does not do what it should
-	SeverityNotice  Severity = "notice"  // worth knowing
-	SeverityInfo    Severity = "info"
-)
-
-// Finding is one thing to know about a record. IDs are stable.
-type Finding struct {
-	ID       string
-	Severity Severity
-	Domain   string // whose record; "" where a text alone was looked at
-	Pos      int    // where in the text, in octets from 0
-	Found    string // what stands there; may be ""
-	Text     string // what is wrong, for people
-	Fix      string // what to write instead, or to do; may be ""
-}
-
-// String gives a finding in one line.
-func (f Finding) String() string {
-	s := fmt.Sprintf("%s: %s: ", f.Severity, f.ID)
-	if f.Domain != "" {
-		s += printable(f.Domain) + ": "
-	}
-	if f.Found != "" {
-		s += fmt.Sprintf("position %d, %q: ", f.Pos+1, f.Found)
-	}
-	s += f.Text
-	if f.Fix != "" {
-		s += "; " + f.Fix
-	}
-	return s
-}
 
 // The sizes of a record's text, in octets, and the networks that somebody should explain.
 const (
@@ -65,7 +29,7 @@ var almost = regexp.MustCompile(`(?is)^(?:[^"]{0,300}\sTXT\s)?[\s"']*(?:v\s*[=:]
 
 // LintTexts looks at all TXT records of a domain: is one of them an SPF record, and one only?
 // Then as Lint.
-func LintTexts(texts []string) []Finding {
+func LintTexts(texts []string) []lint.Finding {
 	var records, near []string
 	for _, text := range texts {
 		if IsRecord(text) {
@@ -76,14 +40,14 @@ func LintTexts(texts []string) []Finding {
 	}
 	switch {
 	case len(records) == 0 && len(near) == 0:
-		return []Finding{{ID: "spf.missing", Severity: SeverityWarning, Text: "there is no SPF record", Fix: `a domain that sends no mail publishes "v=spf1 -all"`}}
+		return []lint.Finding{{ID: "spf.missing", Severity: lint.Warning, Text: "there is no SPF record", Fix: `a domain that sends no mail publishes "v=spf1 -all"`}}
 	case len(records) == 0:
 		records = near
 		near = nil
 	}
-	var all []Finding
+	var all []lint.Finding
 	if len(records) > 1 {
-		f := Finding{ID: "spf.multiple", Severity: SeverityError, Text: fmt.Sprintf("there are %d SPF records, and receivers then use none (RFC 7208 §4.5)", len(records))}
+		f := lint.Finding{ID: "spf.multiple", Severity: lint.Error, Text: fmt.Sprintf("there are %d SPF records, and receivers then use none (RFC 7208 §4.5)", len(records))}
 		if merged, ok := Mend(strings.Join(records, " ")); ok {
 			f.Fix = fmt.Sprintf("put all terms into one: %q", merged)
 		}
@@ -97,17 +61,17 @@ func LintTexts(texts []string) []Finding {
 
 // Lint looks at the text of one record, as a person may have typed it, and gives what is
 // wrong with it in the order of the text. It asks no DNS.
-func Lint(text string) []Finding {
+func Lint(text string) []lint.Finding {
 	if !IsRecord(text) {
-		return []Finding{lintVersion(text)}
+		return []lint.Finding{lintVersion(text)}
 	}
-	var all []Finding
+	var all []lint.Finding
 	if !strings.HasPrefix(text, "v=spf1") {
-		all = append(all, Finding{ID: "spf.syntax", Severity: SeverityInfo, Found: text[:6], Text: "this is right in any case, and usually written v=spf1"})
+		all = append(all, lint.Finding{ID: "spf.syntax", Severity: lint.Info, Found: text[:6], Text: "this is right in any case, and usually written v=spf1"})
 	}
 	record, faults := parse(text, maxFaults)
 	for _, e := range faults {
-		f := Finding{ID: "spf.syntax", Severity: SeverityError, Pos: e.Pos, Found: e.Found, Text: e.Fault}
+		f := lint.Finding{ID: "spf.syntax", Severity: lint.Error, Pos: e.Pos, Found: e.Found, Text: e.Fault}
 		if e.Write != "" {
 			f.Fix = "write " + e.Write
 		}
@@ -117,7 +81,7 @@ func Lint(text string) []Finding {
 	for i := range record.Terms {
 		all = append(all, lintTerm(record, i, end)...)
 	}
-	slices.SortStableFunc(all, func(a, b Finding) int { return a.Pos - b.Pos })
+	slices.SortStableFunc(all, func(a, b lint.Finding) int { return a.Pos - b.Pos })
 	if len(faults) == 0 {
 		all = append(all, lintWhole(record)...)
 	}
@@ -125,13 +89,13 @@ func Lint(text string) []Finding {
 }
 
 // lintVersion says why a text is no SPF record, if it was meant to be one.
-func lintVersion(text string) Finding {
-	f := Finding{ID: "spf.missing", Severity: SeverityWarning, Text: "this is no SPF record", Fix: `it begins with "v=spf1" and a space`}
+func lintVersion(text string) lint.Finding {
+	f := lint.Finding{ID: "spf.missing", Severity: lint.Warning, Text: "this is no SPF record", Fix: `it begins with "v=spf1" and a space`}
 	begin := almost.FindString(typed.Replace(text))
 	if begin == "" {
 		return f
 	}
-	f = Finding{ID: "spf.syntax", Severity: SeverityError, Found: clip(text), Text: `a record begins with "v=spf1" and a space, with nothing before or between; this is none, so the domain has no policy`}
+	f = lint.Finding{ID: "spf.syntax", Severity: lint.Error, Found: clip(text), Text: `a record begins with "v=spf1" and a space, with nothing before or between; this is none, so the domain has no policy`}
 	if mended, ok := Mend(text); ok {
 		f.Fix = fmt.Sprintf("write %q", mended)
 	}
@@ -223,23 +187,23 @@ func misused(t Term) string {
 }
 
 // lintTerm looks at term i among the others; end is where the first all stands, or -1.
-func lintTerm(r Record, i, end int) []Finding {
+func lintTerm(r Record, i, end int) []lint.Finding {
 	t := r.Terms[i]
-	var all []Finding
-	add := func(id string, s Severity, text, fix string) {
-		all = append(all, Finding{ID: id, Severity: s, Pos: t.Pos, Found: clip(t.String()), Text: text, Fix: fix})
+	var all []lint.Finding
+	add := func(id string, s lint.Severity, text, fix string) {
+		all = append(all, lint.Finding{ID: id, Severity: s, Pos: t.Pos, Found: clip(t.String()), Text: text, Fix: fix})
 	}
 	switch {
 	case t.Modifier && t.Name == nameRedirect && end >= 0:
-		add("spf.redirect-ignored", SeverityNotice, "redirect does nothing where there is an all (RFC 7208 §6.1)", "drop one of the two")
+		add("spf.redirect-ignored", lint.Notice, "redirect does nothing where there is an all (RFC 7208 §6.1)", "drop one of the two")
 	case t.Modifier && strings.EqualFold(t.Name, "v"):
-		add("spf.multiple", SeverityError, "a second record begins within the first", "put all terms into one, with one all at its end")
+		add("spf.multiple", lint.Error, "a second record begins within the first", "put all terms into one, with one all at its end")
 	case misused(t) != "":
-		add("spf.syntax", SeverityWarning, "this can be read, and does not do what it seems to", "write "+misused(t))
+		add("spf.syntax", lint.Warning, "this can be read, and does not do what it seems to", "write "+misused(t))
 	case t.Modifier && t.Name != nameRedirect && t.Name != nameExp:
-		add("spf.syntax", SeverityNotice, "receivers know no such modifier and ignore it", "")
+		add("spf.syntax", lint.Notice, "receivers know no such modifier and ignore it", "")
 	case !t.Modifier && end >= 0 && i > end:
-		add("spf.after-all", SeverityWarning, "nothing behind all is ever looked at (RFC 7208 §5.1)", fmt.Sprintf("put %s at the end", r.Terms[end]))
+		add("spf.after-all", lint.Warning, "nothing behind all is ever looked at (RFC 7208 §5.1)", fmt.Sprintf("put %s at the end", r.Terms[end]))
 	}
 	if t.Modifier {
 		return all
@@ -248,24 +212,24 @@ func lintTerm(r Record, i, end int) []Finding {
 	case nameAll:
 		switch t.Qualifier {
 		case Pass:
-			add("spf.plus-all", SeverityError, "this lets the whole world send for the domain", "write -all or ~all")
+			add("spf.plus-all", lint.Error, "this lets the whole world send for the domain", "write -all or ~all")
 		case Neutral:
-			add("spf.neutral-all", SeverityWarning, "this says nothing about the rest of the world", "write -all or ~all")
+			add("spf.neutral-all", lint.Warning, "this says nothing about the rest of the world", "write -all or ~all")
 		}
 	case namePTR:
-		add("spf.ptr", SeverityWarning, "ptr is slow and unreliable, and should not be used (RFC 7208 §5.5)", "name the networks with ip4: and ip6:")
+		add("spf.ptr", lint.Warning, "ptr is slow and unreliable, and should not be used (RFC 7208 §5.5)", "name the networks with ip4: and ip6:")
 	}
 	if earlier := covering(r.Terms[max(0, i-maxCompared):i], t); earlier != "" {
-		add("spf.duplicate-term", SeverityNotice, earlier+" says so already", "drop it")
+		add("spf.duplicate-term", lint.Notice, earlier+" says so already", "drop it")
 	}
 	if strings.HasSuffix(string(t.Domain), ".") {
-		add("spf.syntax", SeverityInfo, "the dot at the end is allowed and means nothing", "")
+		add("spf.syntax", lint.Info, "the dot at the end is allowed and means nothing", "")
 	}
 	if text := broad(t); text != "" {
-		add("spf.too-broad", SeverityWarning, text, "name the networks that send")
+		add("spf.too-broad", lint.Warning, text, "name the networks that send")
 	}
 	if t.Prefix.IsValid() && unroutable(t.Prefix.Addr()) {
-		add("spf.private-range", SeverityWarning, "no mail comes from these addresses on the public internet", "name the addresses that the world sees")
+		add("spf.private-range", lint.Warning, "no mail comes from these addresses on the public internet", "name the addresses that the world sees")
 	}
 	return all
 }
@@ -318,10 +282,10 @@ func unroutable(a netip.Addr) bool {
 }
 
 // lintWhole looks at what a record lacks, and at its look-ups without those below.
-func lintWhole(r Record) []Finding {
-	var all []Finding
+func lintWhole(r Record) []lint.Finding {
+	var all []lint.Finding
 	if r.all() < 0 && r.modifier(nameRedirect) < 0 {
-		all = append(all, Finding{ID: "spf.no-all", Severity: SeverityWarning, Text: "the record does not say what of everybody else", Fix: "end it with -all or ~all"})
+		all = append(all, lint.Finding{ID: "spf.no-all", Severity: lint.Warning, Text: "the record does not say what of everybody else", Fix: "end it with -all or ~all"})
 	}
 	if n := r.lookups(); n > MaxLookups {
 		all = append(all, exceeded(n))
@@ -329,22 +293,22 @@ func lintWhole(r Record) []Finding {
 	return all
 }
 
-func exceeded(n int) Finding {
-	return Finding{
-		ID: "spf.lookups-exceeded", Severity: SeverityError,
+func exceeded(n int) lint.Finding {
+	return lint.Finding{
+		ID: "spf.lookups-exceeded", Severity: lint.Error,
 		Text: fmt.Sprintf("%d look-ups, and receivers stop after %d with permerror (RFC 7208 §4.6.4)", n, MaxLookups),
 		Fix:  "drop includes that are not needed, or name networks with ip4: and ip6:",
 	}
 }
 
-func lintSize(text string) []Finding {
-	f := Finding{ID: "spf.oversize", Severity: SeverityInfo, Pos: len(text)}
+func lintSize(text string) []lint.Finding {
+	f := lint.Finding{ID: "spf.oversize", Severity: lint.Info, Pos: len(text)}
 	switch n := len(text); {
 	case n > sizeUDP:
-		f.Severity = SeverityWarning
+		f.Severity = lint.Warning
 		f.Text = fmt.Sprintf("the record has %d octets, so that its answer does not fit %d (RFC 7208 §3.4)", n, sizeUDP)
 	case n > sizeAdvised:
-		f.Severity = SeverityNotice
+		f.Severity = lint.Notice
 		f.Text = fmt.Sprintf("the record has %d octets, and should have %d at most, so that its answer fits %d (RFC 7208 §3.4)", n, sizeAdvised, sizeUDP)
 	case n > maxString:
 		f.Text = fmt.Sprintf("the record has %d octets", n)
@@ -352,40 +316,40 @@ func lintSize(text string) []Finding {
 		return nil
 	}
 	f.Fix = fmt.Sprintf("publish it as %d strings of one TXT record", len(Split(text)))
-	return []Finding{f}
+	return []lint.Finding{f}
 }
 
 // Findings gives what is wrong with a tree: the domain's own record, what it costs with all
 // its includes, and those that break it. What could not be determined is no finding.
-func (t *Tree) Findings() []Finding {
-	var all []Finding
+func (t *Tree) Findings() []lint.Finding {
+	var all []lint.Finding
 	switch {
 	case errors.Is(t.Err, ErrNotSPF):
-		all = append(all, Finding{ID: "spf.missing", Severity: SeverityWarning, Domain: t.Domain, Text: t.Err.Error(), Fix: `a domain that sends no mail publishes "v=spf1 -all"`})
+		all = append(all, lint.Finding{ID: "spf.missing", Severity: lint.Warning, Domain: t.Domain, Text: t.Err.Error(), Fix: `a domain that sends no mail publishes "v=spf1 -all"`})
 	case t.Record != "":
 		for _, f := range Lint(t.Record) {
 			f.Domain = t.Domain
 			all = append(all, f)
 		}
 	case errors.Is(t.Err, ErrPermanent):
-		all = append(all, Finding{ID: "spf.multiple", Severity: SeverityError, Domain: t.Domain, Text: t.Err.Error(), Fix: "put all terms into one record"})
+		all = append(all, lint.Finding{ID: "spf.multiple", Severity: lint.Error, Domain: t.Domain, Text: t.Err.Error(), Fix: "put all terms into one record"})
 	}
 	all = append(all, t.broken()...)
-	cost := Finding{Domain: t.Domain}
+	cost := lint.Finding{Domain: t.Domain}
 	switch {
 	case t.Lookups > MaxLookups:
-		all = slices.DeleteFunc(all, func(f Finding) bool { return f.ID == "spf.lookups-exceeded" })
+		all = slices.DeleteFunc(all, func(f lint.Finding) bool { return f.ID == "spf.lookups-exceeded" })
 		cost = exceeded(t.Lookups)
 		cost.Domain = t.Domain
 		cost.Text += ": " + t.costs()
 		all = append(all, cost)
 	case t.Lookups >= manyLookups:
-		cost.ID, cost.Severity = "spf.lookups-near", SeverityNotice
+		cost.ID, cost.Severity = "spf.lookups-near", lint.Notice
 		cost.Text = fmt.Sprintf("%d of %d look-ups: %s", t.Lookups, MaxLookups, t.costs())
 		all = append(all, cost)
 	}
 	if t.Voids > MaxVoids {
-		all = append(all, Finding{ID: "spf.void-exceeded", Severity: SeverityError, Domain: t.Domain,
+		all = append(all, lint.Finding{ID: "spf.void-exceeded", Severity: lint.Error, Domain: t.Domain,
 			Text: fmt.Sprintf("%d look-ups find nothing, and receivers stop after %d with permerror (RFC 7208 §4.6.4)", t.Voids, MaxVoids),
 			Fix:  "drop the terms whose names are gone"})
 	}
@@ -404,11 +368,11 @@ func (t *Tree) costs() string {
 }
 
 // broken gives the branches, at any depth, that make the whole tree an error.
-func (t *Tree) broken() []Finding {
-	var all []Finding
+func (t *Tree) broken() []lint.Finding {
+	var all []lint.Finding
 	for _, b := range t.Branches {
 		if errors.Is(b.Err, ErrPermanent) && (b.Tree == nil || b.Tree.Err != nil) {
-			f := Finding{ID: "spf.syntax", Severity: SeverityError, Domain: t.Domain, Pos: b.Term.Pos, Found: clip(b.Term.String()), Text: b.Err.Error(), Fix: "drop it, or have its owner mend it"}
+			f := lint.Finding{ID: "spf.syntax", Severity: lint.Error, Domain: t.Domain, Pos: b.Term.Pos, Found: clip(b.Term.String()), Text: b.Err.Error(), Fix: "drop it, or have its owner mend it"}
 			switch {
 			case b.Term.Name == nameMX:
 				f.ID, f.Fix = "spf.mx-too-many", "name the hosts' networks with ip4: and ip6:"

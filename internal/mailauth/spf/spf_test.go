@@ -13,6 +13,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
+	"mxward/internal/mailauth/lint"
 )
 
 // world is a zone of a test: example.com, and nothing else.
@@ -167,10 +168,10 @@ func TestLint(t *testing.T) {
 		}
 	}
 	// How long a record may be: 255 octets a string, 450 advised, 512 without EDNS.
-	for size, want := range map[int]Severity{255: "", 256: SeverityInfo, 450: SeverityInfo, 451: SeverityNotice, 512: SeverityNotice, 513: SeverityWarning} {
+	for size, want := range map[int]lint.Severity{255: "", 256: lint.Info, 450: lint.Info, 451: lint.Notice, 512: lint.Notice, 513: lint.Warning} {
 		text := "v=spf1 exists:%{i}."
 		text += strings.Repeat("a", size-len(text)-len(".example.com -all")) + ".example.com -all"
-		var got Severity
+		var got lint.Severity
 		for _, f := range Lint(text) {
 			got = f.Severity
 		}

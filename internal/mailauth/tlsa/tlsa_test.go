@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/lint"
 )
 
 func TestParse(t *testing.T) {
@@ -271,7 +272,7 @@ func TestLint(t *testing.T) {
 	}
 	host := dns.MustName("mx1.example.com")
 	for _, row := range []struct {
-		got  []Finding
+		got  []lint.Finding
 		want string
 		why  string
 	}{

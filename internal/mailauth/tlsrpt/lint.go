@@ -7,40 +7,8 @@ import (
 	"strings"
 
 	"mxward/internal/mail"
+	"mxward/internal/mailauth/lint"
 )
-
-// Severity is how bad a finding is.
-type Severity string
-
-// The severities, the worst first.
-const (
-	SeverityError   Severity = "error"   // senders cannot use the record
-	SeverityWarning Severity = "warning" // it does not do what it should
-	SeverityNotice  Severity = "notice"  // worth knowing
-	SeverityInfo    Severity = "info"
-)
-
-// Finding is one thing to know about a record. IDs are stable.
-type Finding struct {
-	ID       string
-	Severity Severity
-	Found    string // what stands there; may be ""
-	Text     string // what is wrong, for people
-	Fix      string // what to write instead, or to do; may be ""
-}
-
-// String gives a finding in one line.
-func (f Finding) String() string {
-	s := fmt.Sprintf("%s: %s: ", f.Severity, f.ID)
-	if f.Found != "" {
-		s += fmt.Sprintf("%q: ", f.Found)
-	}
-	s += f.Text
-	if f.Fix != "" {
-		s += "; " + f.Fix
-	}
-	return s
-}
 
 // almost is how texts begin that were meant to be records.
 var almost = regexp.MustCompile(`(?is)^[\s"'“”]*(?:v\s*[=:]?\s*)?tls-?rpt\s*v?\s*1?`)
@@ -50,7 +18,7 @@ var typed = strings.NewReplacer("“", "", "”", "", `"`, "", "‘", "", "’",
 
 // LintTexts looks at all TXT records of _smtp._tls: is one of them a record, and one only?
 // Then as Lint.
-func LintTexts(texts []string) []Finding {
+func LintTexts(texts []string) []lint.Finding {
 	var records []string
 	for _, t := range texts {
 		if IsRecord(t) || almost.MatchString(t) {
@@ -58,12 +26,12 @@ func LintTexts(texts []string) []Finding {
 		}
 	}
 	if len(records) == 0 {
-		return []Finding{{ID: "tlsrpt.missing", Severity: SeverityNotice, Text: "nobody is asked for TLS reports",
+		return []lint.Finding{{ID: "tlsrpt.missing", Severity: lint.Notice, Text: "nobody is asked for TLS reports",
 			Fix: `publish "v=TLSRPTv1; rua=mailto:…" at _smtp._tls below the domain`}}
 	}
-	var all []Finding
+	var all []lint.Finding
 	if n := len(Select(texts)); n > 1 {
-		all = append(all, Finding{ID: "tlsrpt.multiple", Severity: SeverityError,
+		all = append(all, lint.Finding{ID: "tlsrpt.multiple", Severity: lint.Error,
 			Text: fmt.Sprintf("there are %d records, and senders then use none (RFC 8460 §3)", n), Fix: "put all URIs into one"})
 	}
 	for _, t := range records {
@@ -73,18 +41,18 @@ func LintTexts(texts []string) []Finding {
 }
 
 // Lint looks at the text of one record, as a person may have typed it. It asks no DNS.
-func Lint(text string) []Finding {
+func Lint(text string) []lint.Finding {
 	r, err := Parse(text)
 	if err != nil {
-		f := Finding{ID: "tlsrpt.syntax", Severity: SeverityError, Found: clip(text), Text: err.Error()}
+		f := lint.Finding{ID: "tlsrpt.syntax", Severity: lint.Error, Found: clip(text), Text: err.Error()}
 		if mended := Mend(text); mended != "" {
 			f.Fix = fmt.Sprintf("write %q", mended)
 		} else if errors.Is(err, ErrNoRecord) {
 			f.Fix = `write "v=TLSRPTv1; rua=mailto:…"`
 		}
-		return []Finding{f}
+		return []lint.Finding{f}
 	}
-	var all []Finding
+	var all []lint.Finding
 	usable := 0
 	for _, uri := range r.RUA {
 		_, _, err := destination(uri)
@@ -92,7 +60,7 @@ func Lint(text string) []Finding {
 			usable++
 			continue
 		}
-		f := Finding{ID: "tlsrpt.rua-invalid", Severity: SeverityWarning, Found: clip(uri), Text: "senders pass it over: " + err.Error()}
+		f := lint.Finding{ID: "tlsrpt.rua-invalid", Severity: lint.Warning, Found: clip(uri), Text: "senders pass it over: " + err.Error()}
 		if right := mendURI(uri); right != uri {
 			f.Fix = "write " + right
 		} else if strings.Contains(uri, "!") {
@@ -102,11 +70,11 @@ func Lint(text string) []Finding {
 	}
 	if usable == 0 {
 		for i := range all {
-			all[i].Severity = SeverityError
+			all[i].Severity = lint.Error
 		}
 	}
 	for _, e := range r.Extensions {
-		all = append(all, Finding{ID: "tlsrpt.syntax", Severity: SeverityNotice, Found: e.Name, Text: "senders know no such field and ignore it"})
+		all = append(all, lint.Finding{ID: "tlsrpt.syntax", Severity: lint.Notice, Found: e.Name, Text: "senders know no such field and ignore it"})
 	}
 	return all
 }
