@@ -178,9 +178,15 @@ func (s *session) enqueue(ctx context.Context, copies []copyOf, results mailauth
 		s.host.gate.Wake()
 	}
 	if s.host.gate.Observer != nil {
-		s.host.gate.Observer.Observe(ctx, s.observation(copies[0].message.Received, results))
+		s.observe(ctx, copies[0].message.Received, results)
 	}
 	return nil
+}
+
+// observe tells of a message that is stored: whatever happens here, it is answered 250.
+func (s *session) observe(ctx context.Context, received time.Time, results mailauth.Results) {
+	defer s.host.gate.log.survive("observe a message")
+	s.host.gate.Observer.Observe(ctx, s.observation(received, results))
 }
 
 // head gives what stands above a message: our trace field, and below it what we found out

@@ -185,13 +185,19 @@ func TestJudgedWithoutDNS(t *testing.T) {
 	})
 }
 
-// A panic in the judgement is logged, and the message is taken.
+// hasty panics.
+type hasty struct{}
+
+func (hasty) Observe(context.Context, Observation) { panic("too late") }
+
+// A panic in the judgement, or in the observer, is logged, and the message is taken.
 func TestJudgedWithPanic(t *testing.T) {
 	g, m, log := newGate(t)
 	g.Resolver = dns.ResolverFunc(func(context.Context, dns.Question) (dns.Answer, error) { panic(errors.New("a mistake")) })
+	g.Observer = hasty{}
 	s := ready(t, g, "user@example.com")
 	want(t, s.Data(t.Context(), strings.NewReader(letter)), "250")
-	if len(m.messages) != 1 || !strings.Contains(log.String(), "judge a message") || !strings.Contains(log.String(), "spf=temperror") {
+	if len(m.messages) != 1 || !strings.Contains(log.String(), "judge a message") || !strings.Contains(log.String(), "observe a message") || !strings.Contains(log.String(), "spf=temperror") {
 		t.Errorf("%d queued, log %s", len(m.messages), log)
 	}
 }
