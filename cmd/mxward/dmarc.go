@@ -132,7 +132,7 @@ type dmarcDestinationJSON struct {
 func newDMARCDocument(r dmarc.Report) dmarcDocument {
 	doc := dmarcDocument{
 		Schema: dmarcSchema, Domain: r.Start, Status: "ok", Error: errorText(r.Err), Org: r.Org, OldOrg: r.Old,
-		Steps: make([]dmarcStepJSON, len(r.Steps)), Destinations: make([]dmarcDestinationJSON, len(r.Destinations)),
+		Steps: dmarcStepsJSON(r.Steps), Destinations: make([]dmarcDestinationJSON, len(r.Destinations)),
 		Findings: findingsJSON(r.Findings),
 	}
 	switch {
@@ -145,12 +145,6 @@ func newDMARCDocument(r dmarc.Report) dmarcDocument {
 	default:
 		doc.Policy = &dmarcPolicyJSON{Domain: r.Discovery.Domain, Record: r.Text, Tag: r.Tag, Policy: string(r.Policy), Testing: r.Record.Testing, Exists: r.Existence}
 	}
-	for i, s := range r.Steps {
-		doc.Steps[i] = dmarcStepJSON{Domain: s.Domain, Records: notNil(s.Records), Others: notNil(s.Others), Exists: s.Exists, Stale: s.Stale}
-		if !errors.Is(s.Err, dmarc.ErrNotDMARC) {
-			doc.Steps[i].Error = errorText(s.Err)
-		}
-	}
 	for i, d := range r.Destinations {
 		doc.Destinations[i] = dmarcDestinationJSON{
 			URI: string(d.URI), Host: d.Host, Allowed: d.Allowed, Internal: d.Internal, Asked: d.Asked,
@@ -158,6 +152,17 @@ func newDMARCDocument(r dmarc.Report) dmarcDocument {
 		}
 	}
 	return doc
+}
+
+func dmarcStepsJSON(steps []dmarc.Step) []dmarcStepJSON {
+	out := make([]dmarcStepJSON, len(steps))
+	for i, s := range steps {
+		out[i] = dmarcStepJSON{Domain: s.Domain, Records: notNil(s.Records), Others: notNil(s.Others), Exists: s.Exists, Stale: s.Stale}
+		if !errors.Is(s.Err, dmarc.ErrNotDMARC) {
+			out[i].Error = errorText(s.Err)
+		}
+	}
+	return out
 }
 
 func newDMARCLint() *cobra.Command {
