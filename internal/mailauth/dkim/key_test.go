@@ -114,6 +114,8 @@ func TestLint(t *testing.T) {
 	armour := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(base64.StdEncoding.DecodeString(p))}))
 	private := base64.StdEncoding.EncodeToString(must(x509.MarshalPKCS8PrivateKey(rsaKey())))
 	bare := base64.StdEncoding.EncodeToString(x509.MarshalPKCS1PublicKey(rsaKey().Public().(*rsa.PublicKey)))
+	privatePEM := string(must(dkim.MarshalPrivate(rsaKey())))
+	spki := base64.StdEncoding.EncodeToString(must(x509.MarshalPKIXPublicKey(rsaKey().Public())))
 	syntax := "error dkim.syntax"
 	tests := []struct {
 		text, want, fix string // want: severity and id of each finding; fix "" where nothing is to be mended
@@ -158,7 +160,13 @@ func TestLint(t *testing.T) {
 		{"v=DKIM1; p=" + private, "error dkim.key-malformed", "", "the private key"},
 		{"v=DKIM1; p=" + bare, "notice dkim.key-malformed", "", "PKCS #1"},
 		{"v=DKIM1; k=ed25519; p=" + ed25519Public, "", "", "Ed25519"},
-		{"v=DKIM1; k=ed25519; p=MCowBQYDK2VwAyEA" + ed25519Public, "error dkim.key-malformed", "", "Ed25519 as SubjectPublicKeyInfo"},
+		{"v=DKIM1; k=ed25519; p=MCowBQYDK2VwAyEA" + ed25519Public, "error dkim.key-malformed", "v=DKIM1; k=ed25519; p=" + ed25519Public, "Ed25519 as SubjectPublicKeyInfo"},
+		{"v=DKIM1; p=MCowBQYDK2VwAyEA" + ed25519Public, "error dkim.key-malformed", "v=DKIM1; k=ed25519; p=" + ed25519Public, "the same without k="},
+		{"MCowBQYDK2VwAyEA" + ed25519Public, syntax + ", error dkim.key-malformed", "v=DKIM1; k=ed25519; p=" + ed25519Public, "the same alone, as openssl writes it"},
+		{"v=DKIM1; k=ed25519; p=" + p, "error dkim.key-malformed", "", "an RSA key with k=ed25519"},
+		{privatePEM, "error dkim.private-key", "v=DKIM1; k=rsa; p=" + spki, "the file of the private key"},
+		{"-----BEGIN PRIVATE KEY-----\nbroken", "error dkim.private-key", "", "a piece of it"},
+		{"k=rsa; p=" + p + "; v=DKIM1", syntax, good, "v= at the end"},
 		{"v=DKIM1; k=ed25519; p=" + ed25519Public[:40], "error dkim.key-malformed", "", "Ed25519, cut off"},
 		{"v=DKIM1; p=" + ed25519Public, "error dkim.key-malformed", "", "Ed25519 without k="},
 		{"v=DKIM1; h=sha1; p=" + p, "error dkim.sha1-only", "", "SHA-1 only"},

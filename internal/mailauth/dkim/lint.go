@@ -1,6 +1,7 @@
 package dkim
 
 import (
+	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
@@ -58,11 +59,19 @@ func LintSet(records []string) Report {
 // for one. The mistakes that people make are named one by one and repaired in Fix.
 func Lint(text string) Report {
 	var r Report
+	if strings.Contains(text, "PRIVATE KEY-----") {
+		r.lintPrivate(text)
+		return r
+	}
 	mended := r.mend(text)
 	key, err := ParseKey(mended)
 	if err != nil {
 		r.explain(mended, err)
 		return r
+	}
+	if whole, ok := key.unwrapped(); ok {
+		r.add("key-malformed", lint.Error, "p= holds a SubjectPublicKeyInfo: of an Ed25519 key, the last 32 octets alone are published (RFC 8463 §4.2), with k=ed25519")
+		mended, key = "", whole
 	}
 	r.Key = key
 	if !key.Version {
@@ -99,12 +108,34 @@ var mistakes = []mistake{
 	{regexp.MustCompile(`(?i)^(\s*v\s*=\s*)DKIM1\s*,`), "${1}DKIM1;", "syntax", "a comma follows v=DKIM1: semicolons part the tags"},
 	{regexp.MustCompile(`(?i)^(\s*v\s*=\s*)(?:DKIM1|DKIM)(\s+[a-z]\s*=)`), "${1}DKIM1;$2", "syntax", "a semicolon is missing after v=DKIM1"},
 	{regexp.MustCompile(`(?i)(k\s*=\s*(?:rsa|ed25519))[\s,]+(p\s*=)`), "$1; $2", "syntax", "a semicolon is missing between k= and p="},
+	{regexp.MustCompile(`(?is)^(.*;)\s*(v\s*=\s*DKIM1)\s*;?\s*$`), "$2; $1", "syntax", "v=DKIM1 must stand first"},
 	{regexp.MustCompile(`^(\s*v\s*=\s*)(?:dkim1|Dkim1|DKIM 1|DKIM)(\s*;)`), "${1}DKIM1$2", "syntax", "the version is not written DKIM1, in capitals: receivers will ignore the record"},
 	{regexp.MustCompile(`(^|;)(\s*)V(\s*=)`), "${1}${2}v$3", "syntax", "V= must be v=: the case of tags counts"},
 	{regexp.MustCompile(`(^|;)(\s*)K(\s*=)`), "${1}${2}k$3", "syntax", "K= must be k=: the case of tags counts"},
 	{regexp.MustCompile(`(^|;)(\s*)P(\s*=)`), "${1}${2}p$3", "syntax", "P= must be p=: the case of tags counts"},
 	{regexp.MustCompile(`(?i)(^|;)(\s*k\s*=\s*)(RSA|rsa-sha256|rsa-sha1)(\s*(?:;|$))`), "${1}${2}rsa$4", "unknown-type", "k= must be exactly rsa: receivers ignore a key of a type they do not know"},
 	{regexp.MustCompile(`(?i)(^|;)(\s*k\s*=\s*)(ED25519|ed25519-sha256)(\s*(?:;|$))`), "${1}${2}ed25519$4", "unknown-type", "k= must be exactly ed25519: receivers ignore a key of a type they do not know"},
+}
+
+// lintPrivate judges a private key in the place of a record. It says nothing of the key itself.
+func (r *Report) lintPrivate(text string) {
+	r.add("private-key", lint.Error, "this is a PRIVATE key, which belongs to the signer alone: if it was ever published, make a new one; the record holds the public key")
+	if private, err := ParsePrivate([]byte(text)); err == nil {
+		if key, err := KeyOf(private); err == nil {
+			r.Key, r.Fix = key, key.String()
+		}
+	}
+}
+
+// unwrapped gives the key that openssl writes for Ed25519 as it is published.
+func (k Key) unwrapped() (Key, bool) {
+	public, err := x509.ParsePKIXPublicKey(k.Public)
+	if err != nil {
+		return Key{}, false
+	}
+	raw, ok := public.(ed25519.PublicKey)
+	k.Type, k.Public = Ed25519, raw
+	return k, ok
 }
 
 // mend undoes the mistakes and names them.
@@ -121,13 +152,14 @@ func (r *Report) mend(text string) string {
 
 var keyValue = regexp.MustCompile(`(?s)((?:^|;)\s*p\s*=)([^;]*)`)
 
-// bareKey is the base64 of an RSA key that stands alone, as an RSA key file has it.
-var bareKey = regexp.MustCompile(`^\s*MI[A-Za-z0-9+/\s]{100,}=*\s*$`)
+// bareKey is the base64 of a key that stands alone, as a key file has it: of RSA, or of
+// Ed25519, whose SubjectPublicKeyInfo always begins in this way.
+var bareKey = regexp.MustCompile(`^\s*(?:MI[A-Za-z0-9+/\s]{100,}=*|MCowBQYDK2VwAyEA[A-Za-z0-9+/\s]{43,}=*)\s*$`)
 
 // mendKey: white space in p=, and a key without any tag.
 func (r *Report) mendKey(text string) string {
 	if bareKey.MatchString(text) {
-		r.add("syntax", lint.Error, "the key stands without tags: write v=DKIM1; k=rsa; p= before it")
+		r.add("syntax", lint.Error, "the key stands without tags: write v=DKIM1; k=rsa; p= before it, or k=ed25519 for such a key")
 		text = "v=DKIM1; k=rsa; p=" + text
 	}
 	at := keyValue.FindStringSubmatchIndex(text)
@@ -222,7 +254,7 @@ func (r *Report) lintKey(k Key) {
 func hint(k Key) string {
 	if k.Type == Ed25519 {
 		if _, err := x509.ParsePKIXPublicKey(k.Public); err == nil {
-			return "; it holds a SubjectPublicKeyInfo: publish the last 32 octets only (RFC 8463 §4.2)"
+			return "; it is an RSA key: is k=rsa meant?"
 		}
 		return ""
 	}

@@ -76,8 +76,11 @@ func Sign(r io.Reader, signers ...Signer) (string, error) {
 	}
 	buffered := bufio.NewReader(r)
 	h, err := mail.ReadHeader(buffered)
-	if err != nil {
+	switch {
+	case errors.Is(err, mail.ErrHeaderMalformed), errors.Is(err, mail.ErrHeaderTooLarge):
 		return "", fmt.Errorf("%w: %w", ErrSign, err)
+	case err != nil:
+		return "", fmt.Errorf("read the message to sign: %w", err)
 	}
 	// Who signs two authors vouches for the one that the reader does not see (RFC 6376 §8.15).
 	if n := len(h.All("From")); n != 1 {
