@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -60,10 +61,18 @@ func (f dkimNames) parse() (dns.Name, error) {
 	case strings.Contains(domain.String(), "_domainkey"):
 		return dns.Name{}, fmt.Errorf("expected the domain that signs, without _domainkey, got %q", f.domain)
 	}
+	if !isHostName(domain) {
+		return dns.Name{}, fmt.Errorf("expected a domain of letters, digits and hyphens, got %q", f.domain)
+	}
 	if _, err := dkim.KeyName(f.selector, domain); err != nil {
 		return dns.Name{}, fmt.Errorf("expected a selector of letters, digits and hyphens, got %q", f.selector)
 	}
 	return domain, nil
+}
+
+// isHostName: the DNS allows any octet, and no domain that sends mail has others.
+func isHostName(n dns.Name) bool {
+	return strings.Trim(n.String(), "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
 type dkimKeyFlags struct {
@@ -173,6 +182,9 @@ Exit status: 0 receivers can use the key; 1 they cannot, or there is none; 2 usa
 		Example: "  mxward dkim show 2026a example.com\n  mxward dkim show 2026a example.com --json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if strings.Contains(args[0], ".") && !strings.Contains(args[1], ".") {
+				return usage(fmt.Errorf("expected the selector, then the domain: mxward dkim show %s %s", args[1], args[0]))
+			}
 			domain, err := dkimNames{args[0], args[1]}.parse()
 			if err != nil {
 				return usage(err)
@@ -339,6 +351,13 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 	return cmd
 }
 
+// A TXT record as a line of a zone file (RFC 1035 §5.1), which opendkim-genkey writes too.
+var (
+	masterLine   = regexp.MustCompile(`(?is)^\s*[^\s"]+\s+(?:\d+\s+)?(?:IN\s+)?(?:\d+\s+)?TXT\s+(?:\(\s*)?((?:"[^"]*"\s*)+)\)?\s*(?:;[^\n]*)?\s*$`)
+	masterString = regexp.MustCompile(`"([^"]*)"`)
+	unescape     = strings.NewReplacer(`\;`, ";")
+)
+
 // typedKeys gives the records that the arguments are. A shell takes the quotation marks off
 // the strings of a record: one that begins no record goes on with that before it.
 func typedKeys(args []string, stdin io.Reader) ([]string, error) {
@@ -353,6 +372,12 @@ func typedKeys(args []string, stdin io.Reader) ([]string, error) {
 				return nil, fmt.Errorf("standard input has more than %d octets: expected one record", maxTyped)
 			}
 			arg = string(text)
+		}
+		if whole := masterLine.FindStringSubmatch(arg); whole != nil {
+			arg = ""
+			for _, text := range masterString.FindAllStringSubmatch(whole[1], -1) {
+				arg += unescape.Replace(text[1])
+			}
 		}
 		if last := len(records) - 1; last >= 0 && !beginsKey(records[last], arg) {
 			records[last] += arg
