@@ -1,7 +1,8 @@
 // Load measures mxward beside Debian's Postfix, on the same machine and disk, in the same
 // run (make bench): durable acceptance, relay end to end, and memory. The client is
 // Postfix's smtp-source, the destination a sink in this process, the same for both.
-// The resolver is measured beside Debian's Unbound, with dnsperf as the client.
+// The resolver is measured beside Debian's Unbound, with dnsperf as the client, and
+// the authentication of messages beside Debian's opendkim.
 // Everything stays on loopback, is bounded in count and time, and stops by itself.
 //
 // Shared machines are noisy: runs alternate, medians are printed, and the ratios are what
@@ -29,7 +30,7 @@ func main() {
 	flag.IntVar(&b.accepts, "accepts", 10000, "messages of one run of acceptance")
 	flag.IntVar(&b.relays, "relays", 5000, "messages of one run of relaying")
 	flag.IntVar(&b.clients, "clients", 50, "clients at once")
-	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory, dns, cold, flood or cut")
+	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory, auth, dns, cold, flood or cut")
 	flag.DurationVar(&b.outage, "cut", 20*time.Second, "how long the resolvers' internet is cut")
 	flag.IntVar(&b.names, "names", 1_000_000, "names in the cache whose memory is measured")
 	inside := flag.Bool("inside", false, "internal: the part of dns that runs in a network namespace")
@@ -88,6 +89,14 @@ func (b *bench) all(ctx context.Context) error {
 		}
 	}
 	if slices.Contains(resolving, b.only) {
+		return nil
+	}
+	if b.wants("auth") {
+		if err := b.auth(ctx); err != nil {
+			return err
+		}
+	}
+	if b.only == "auth" {
 		return nil
 	}
 	var err error
