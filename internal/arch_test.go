@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
 	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach", "internal/mailauth/lint"},
-	"internal/site":              {"internal/mail", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
+	"internal/site":              {"internal/mail", "internal/mailauth/mtasts", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
 	"internal/mailauth":          {"internal/dns", "internal/mail", "internal/mailauth/spf", "internal/mailauth/dkim", "internal/mailauth/arc", "internal/mailauth/dmarc"}, // one judgement of one message
 	// 3: rooms that join two
 	"internal/deliver":         {"internal/dns", "internal/mail", "internal/smtp"},
@@ -46,7 +46,7 @@ var rooms = map[string][]string{
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/reputation"},
 	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/reputation", "internal/store"}, // tests
 	// 4: the wiring
-	"internal/app": {"internal/dns/...", "internal/mail", "internal/smtp", "internal/queue", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
+	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/mtasts", "internal/smtp", "internal/queue", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
 	// 5: the small internet. It is above the wiring, so that its gate is the whole real
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},

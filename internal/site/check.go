@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/mtasts"
 )
 
 // check looks for one kind of mistake in what was read, and reports each. A part that
@@ -30,6 +31,9 @@ var checks = []check{
 	{AliasAndMore, checkAliasAndMore},
 	{AliasOfItself, checkAliasOfItself},
 	{CertAlone, checkCertAlone},
+	{PolicyUnserved, checkPolicyUnserved},
+	{PolicyPlain, checkPolicyPlain},
+	{PolicySelfSigned, checkPolicySelfSigned},
 	{ListenTwice, checkListenTwice},
 	{DomainTwice, checkDomainTwice},
 	{NoRung, checkNoRung},
@@ -178,13 +182,51 @@ func checkAliasOfItself(d *draft, report reporter) {
 }
 
 func checkCertAlone(d *draft, report reporter) {
-	for i := range d.Hosts {
+	alone := func(at func(key string) place) {
 		for _, pair := range [][2]string{{"cert", "key"}, {"key", "cert"}} {
-			if d.given(atHost(i, pair[0])) && !d.given(atHost(i, pair[1])) {
-				report(atHost(i, pair[0]), "cert and key together", pair[0]+" alone", "add "+pair[1])
+			if d.given(at(pair[0])) && !d.given(at(pair[1])) {
+				report(at(pair[0]), "cert and key together", pair[0]+" alone", "add "+pair[1])
 			}
 		}
 	}
+	for i := range d.Hosts {
+		alone(func(key string) place { return atHost(i, key) })
+	}
+	alone(func(key string) place { return atKey("mta-sts", key) })
+}
+
+func checkPolicyUnserved(d *draft, report reporter) {
+	for i := range d.Domains {
+		if d.given(atDomain(i, "mta-sts")) && !d.given(atKey("mta-sts", "listen")) {
+			report(atDomain(i, "mta-sts"), "the table [mta-sts] with listen", "nothing", "somebody has to serve the policy")
+		}
+	}
+}
+
+// checkPolicyPlain: senders come over HTTPS alone (RFC 8461 §3.3).
+func checkPolicyPlain(d *draft, report reporter) {
+	for n, ap := range d.MTASTS.Listen {
+		if ap.IsValid() && !ap.Addr().IsLoopback() && !d.given(atKey("mta-sts", "cert")) {
+			report(atKey("mta-sts", "listen").number(n), "a loopback address where there is no cert", quote(ap.String()),
+				"add cert and key, or let a reverse proxy of this machine speak HTTPS")
+		}
+	}
+}
+
+// checkPolicySelfSigned: senders that heed the policy hand no mail to a host whose certificate
+// no authority vouches for (RFC 8461 §4.2). A decoy that they pass over costs nothing.
+func checkPolicySelfSigned(d *draft, report reporter) {
+	hosts := map[dns.Name]int{}
+	for i, h := range d.Hosts {
+		hosts[h.Name] = i
+	}
+	d.rungs(func(i, j int, r Rung) {
+		h, known := hosts[r.Host]
+		if d.Domains[i].MTASTS == mtasts.Enforce && r.Role.accepts() && known && !d.given(atHost(h, "cert")) {
+			report(atRung(i, j, "host"), "a host with cert and key, as "+quoteName(d.Domains[i].Name)+" enforces MTA-STS",
+				quoteName(r.Host)+", which signs its certificate itself", "senders with MTA-STS would not deliver there")
+		}
+	})
 }
 
 func checkNoRung(d *draft, report reporter) {

@@ -15,6 +15,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/mail"
+	"mxward/internal/mailauth/mtasts"
 )
 
 // form is a kind of value: what it is called, and how it is read.
@@ -151,21 +152,23 @@ func integer[T int | uint16](what string, low, high T) form[T] {
 }
 
 var (
-	hostName   = text("the full name of a host", parseHostName)
-	domainName = text("a mail domain", parseDomainName)
-	mxName     = text("the name of a [[host]]", parseMXName)
-	zoneName   = text("a domain name", parseZoneName)
-	address    = text("an IP address", parseAddress)
-	socket     = text("an address and a port", parseSocket)
-	recipient  = text("a mail address", parseRecipient)
-	role       = text("gate, backup, trap or refuse", parseRole)
-	target     = text(targetForms, parseTarget)
-	storeURL   = text("sqlite:/path or postgres://user@host/database", parseStore)
-	fileName   = text("the path of a file", parsePath)
-	size       = text("a size between 64KiB and 2GiB", sizeBetween(minMaxSize, maxMaxSize))
-	cacheSize  = text("a size between 1MiB and 64GiB", sizeBetween(minCacheSize, maxCacheSize))
-	staleFor   = text("a time between 0s and 72h", parseStaleFor)
-	pace       = text("a time between 0s and 5s", parsePace)
+	hostName     = text("the full name of a host", parseHostName)
+	domainName   = text("a mail domain", parseDomainName)
+	mxName       = text("the name of a [[host]]", parseMXName)
+	zoneName     = text("a domain name", parseZoneName)
+	address      = text("an IP address", parseAddress)
+	socket       = text("an address and a port", parseSocket)
+	recipient    = text("a mail address", parseRecipient)
+	role         = text("gate, backup, trap or refuse", parseRole)
+	target       = text(targetForms, parseTarget)
+	storeURL     = text("sqlite:/path or postgres://user@host/database", parseStore)
+	fileName     = text("the path of a file", parsePath)
+	size         = text("a size between 64KiB and 2GiB", sizeBetween(minMaxSize, maxMaxSize))
+	cacheSize    = text("a size between 1MiB and 64GiB", sizeBetween(minCacheSize, maxCacheSize))
+	policyMode   = text("enforce, testing or none", parsePolicyMode)
+	policyMaxAge = text("a time between 0s and 8766h", parsePolicyMaxAge)
+	staleFor     = text("a time between 0s and 72h", parseStaleFor)
+	pace         = text("a time between 0s and 5s", parsePace)
 )
 
 // parseHostName wants a name as RFC 5321 §2.3.5 does: fully qualified.
@@ -268,6 +271,13 @@ func parseRole(s string) (Role, *Error) {
 	return Role(s), nil
 }
 
+func parsePolicyMode(s string) (mtasts.Mode, *Error) {
+	if !slices.Contains([]mtasts.Mode{mtasts.Enforce, mtasts.Testing, mtasts.None}, mtasts.Mode(s)) {
+		return "", &Error{Kind: BadMode}
+	}
+	return mtasts.Mode(s), nil
+}
+
 // parseStore never repeats a password in its message.
 func parseStore(s string) (string, *Error) {
 	scheme, rest, _ := strings.Cut(s, ":")
@@ -352,6 +362,21 @@ const maxStaleFor = 72 * time.Hour
 
 func parseStaleFor(s string) (time.Duration, *Error) {
 	return duration(s, maxStaleFor, "write it like 12h or 30m")
+}
+
+// The age of an MTA-STS policy: by default weeks, as RFC 8461 §3.2 suggests; at most a year,
+// 31557600 s, by the same section.
+const (
+	policyAge    = 14 * 24 * time.Hour
+	maxPolicyAge = 31557600 * time.Second
+)
+
+func parsePolicyMaxAge(s string) (time.Duration, *Error) {
+	d, e := duration(s, maxPolicyAge, "write it like 336h")
+	if e == nil && d%time.Second != 0 {
+		return 0, &Error{Kind: BadDuration, Hint: "a policy counts whole seconds"}
+	}
+	return d, e
 }
 
 func duration(s string, most time.Duration, hint string) (time.Duration, *Error) {

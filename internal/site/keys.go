@@ -7,6 +7,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/mail"
+	"mxward/internal/mailauth/mtasts"
 )
 
 // table is a table of the plan file.
@@ -36,11 +37,13 @@ var tables = []table{
 	{name: "site", shown: true, doc: "What holds for the whole site. Required."},
 	{name: "host", repeated: true, shown: true, add: func(p *Plan) { p.Hosts = append(p.Hosts, Host{}) },
 		doc: "A machine, or a decoy, that MX records may name."},
-	{name: "domain", repeated: true, shown: true, add: func(p *Plan) { p.Domains = append(p.Domains, Domain{}) },
+	{name: "domain", repeated: true, shown: true, add: func(p *Plan) { p.Domains = append(p.Domains, Domain{MTASTSMaxAge: policyAge}) },
 		doc: "A domain that the site takes mail for."},
 	{name: "domain.mx", repeated: true, inner: true, shown: true, add: func(p *Plan) { d := p.domain(); d.Ladder = append(d.Ladder, Rung{}) },
 		doc: "A rung of the ladder of the [[domain]] above it: one MX record, and what its host does for this domain. " +
 			"Hosts with the same preference share the load and have the same role. Traps are worse than every gate and backup."},
+	{name: "mta-sts", doc: "The web server of the domains' MTA-STS policies (RFC 8461): https://mta-sts.DOMAIN/.well-known/mta-sts.txt, for each [[domain]] with mta-sts. " +
+		"A policy names every host of the ladder, and mxward plan records prints the TXT record that goes with it."},
 	{name: "smtp", doc: "Limits and habits of the SMTP listeners."},
 	{name: "dns", doc: "The public name server. It answers for its zones and never recurses."},
 	{name: "dns.zone", repeated: true, add: func(p *Plan) { p.DNS.Zones = append(p.DNS.Zones, Zone{}) },
@@ -106,6 +109,15 @@ var fields = []field{
 		value:     into(listOf(recipient, "mail addresses"), func(p *Plan) *[]mail.Address { return &p.domain().Recipients }),
 		otherwise: "default: the place of delivery knows",
 		doc:       "The only valid recipients, written whole."},
+	{table: "domain", key: "mta-sts", example: `"testing"`,
+		value:     into(policyMode, func(p *Plan) *mtasts.Mode { return &p.domain().MTASTS }),
+		otherwise: "default: no policy",
+		doc: "The mode of the domain's MTA-STS policy, which [mta-sts] serves. testing: senders report trouble and deliver all the same. " +
+			"enforce: they deliver only to hosts with a certificate that an authority vouches for. none: the policy is taken back; leave it so for as long as mta-sts-max-age was before the key goes."},
+	{table: "domain", key: "mta-sts-max-age", example: `"672h"`,
+		value:     into(policyMaxAge, func(p *Plan) *time.Duration { return &p.domain().MTASTSMaxAge }),
+		otherwise: `default: "336h", two weeks`,
+		doc:       "How long senders keep the policy."},
 
 	{table: "domain.mx", key: "preference", required: true, example: "10",
 		value: into(integer[uint16]("a number", 0, math.MaxUint16), func(p *Plan) *uint16 { return &p.rung().Preference }),
@@ -121,6 +133,19 @@ var fields = []field{
 			"A refuse rung may stand first, as in nolisting, and senders get past it, but it has a price: " +
 			"rspamd's mx_check module looks at the best MX of a sender's domain, and counts a closed port there as a bad sign " +
 			"in the mail that the domain itself sends."},
+
+	{table: "mta-sts", key: "listen", example: `["192.0.2.1:443"]`,
+		value:     into(listOf(socket, "addresses with ports"), func(p *Plan) *[]netip.AddrPort { return &p.MTASTS.Listen }),
+		otherwise: "default: mxward serves no policies",
+		doc:       "Where the policies are served: over HTTPS with cert and key, else over plain HTTP for a reverse proxy of this machine, on loopback addresses only."},
+	{table: "mta-sts", key: "cert", example: `"/etc/mxward/mta-sts.crt"`,
+		value:     into(fileName, func(p *Plan) *string { return &p.MTASTS.Cert }),
+		otherwise: "default: plain HTTP",
+		doc:       "The certificate chain, in PEM. It must be for mta-sts.DOMAIN of each domain with a policy, and of an authority that senders trust."},
+	{table: "mta-sts", key: "key", example: `"/etc/mxward/mta-sts.key"`,
+		value:     into(fileName, func(p *Plan) *string { return &p.MTASTS.Key }),
+		otherwise: "required beside cert",
+		doc:       "The private key of the certificate, in PEM."},
 
 	{table: "smtp", key: "max-size", byDefault: `"50MiB"`, example: `"50MB"`,
 		value: into(size, func(p *Plan) *int64 { return &p.SMTP.MaxSize }),

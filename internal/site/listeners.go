@@ -33,6 +33,7 @@ func (d *draft) listeners() []listener {
 		}
 	}
 	add(atKey("dns", "listen"), d.DNS.Listen)
+	add(atKey("mta-sts", "listen"), d.MTASTS.Listen)
 	add(atKey("resolver", "listen"), d.Resolver.Listen)
 	if d.Metrics.Listen.IsValid() {
 		all = append(all, listener{atKey("metrics", "listen"), d.Metrics.Listen})

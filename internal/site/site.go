@@ -8,10 +8,12 @@ package site
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"mxward/internal/dns"
 	"mxward/internal/mail"
+	"mxward/internal/mailauth/mtasts"
 )
 
 // Plan is a valid plan. What a user may leave out has its default filled in.
@@ -25,6 +27,7 @@ type Plan struct {
 
 	Hosts    []Host
 	Domains  []Domain
+	MTASTS   MTASTS
 	SMTP     SMTP
 	DNS      DNS
 	Resolver Resolver
@@ -53,6 +56,23 @@ type Domain struct {
 	Ladder     []Rung         // by preference, best first
 	Deliver    Target         // where accepted mail goes
 	Recipients []mail.Address // the only valid recipients; empty: the target knows
+
+	MTASTS       mtasts.Mode   // of its policy, [[domain]] mta-sts; "": it has none
+	MTASTSMaxAge time.Duration // of the policy, whole seconds, default two weeks
+}
+
+// Policy gives the domain's MTA-STS policy; false where it has none. It covers every host of
+// the ladder, whatever its role: a sender that meets a host outside of the policy passes it
+// over and reports that as a fault (RFC 8461 §4.1), and what a host does may change before the
+// senders' copies of the policy have expired.
+func (d Domain) Policy() (mtasts.Policy, bool) {
+	p := mtasts.Policy{Mode: d.MTASTS, MaxAge: d.MTASTSMaxAge}
+	for _, r := range d.Ladder {
+		if m := (mtasts.Pattern{Name: r.Host}); !slices.Contains(p.MX, m) {
+			p.MX = append(p.MX, m)
+		}
+	}
+	return p, d.MTASTS != ""
 }
 
 // Rung is a [[domain.mx]]: one MX record and what its host does for this domain.
@@ -90,6 +110,12 @@ type Target struct {
 	Host   string // smtp, lmtp: a name or an address
 	Port   uint16
 	Path   string // lmtp by socket, maildir
+}
+
+// MTASTS is [mta-sts]: where the policies of the domains are served.
+type MTASTS struct {
+	Listen    []netip.AddrPort
+	Cert, Key string // PEM files; "" serves plain HTTP on loopback, for a reverse proxy
 }
 
 // SMTP is [smtp]: limits and habits of the listeners.
