@@ -110,7 +110,8 @@ type bodyWriter struct {
 	w       io.Writer
 	relaxed bool
 
-	out   []byte
+	out   [bodyBuffer]byte
+	n     int   // octets in out
 	lines int64 // line ends held back
 	gap   bool  // white space held back
 	cr    bool  // a CR held back
@@ -146,12 +147,16 @@ func (b *bodyWriter) Write(p []byte) (int, error) {
 }
 
 // plain counts the octets at the front of p that stay as they are; at least one. They are
-// few enough for the buffer.
+// few enough for the buffer. A single space between words is among them: a line goes in
+// one piece.
 func (b *bodyWriter) plain(p []byte) int {
 	p = p[:min(len(p), bodyBuffer)]
 	if b.relaxed {
 		for i, c := range p {
-			if c == ' ' || c == '\n' || c == '\t' || c == '\r' {
+			switch {
+			case c > ' ':
+			case c == ' ' && i+1 < len(p) && p[i+1] > ' ':
+			case c == ' ' || c == '\n' || c == '\t' || c == '\r':
 				return i
 			}
 		}
@@ -180,17 +185,17 @@ func (b *bodyWriter) put(text []byte) {
 
 func (b *bodyWriter) buffer(text ...byte) {
 	b.some = true
-	if len(b.out)+len(text) > bodyBuffer {
+	if b.n+len(text) > len(b.out) {
 		b.flush()
 	}
-	b.out = append(b.out, text...)
+	b.n += copy(b.out[b.n:], text)
 }
 
 func (b *bodyWriter) flush() {
 	if b.err == nil {
-		_, b.err = b.w.Write(b.out)
+		_, b.err = b.w.Write(b.out[:b.n])
 	}
-	b.out = b.out[:0]
+	b.n = 0
 }
 
 // Close ends the body: with one CRLF, even an empty one if simple (RFC 6376 §3.4.3); an

@@ -45,7 +45,7 @@ type Tags []Tag
 // ParseTags reads "a=b; c=d", folded or not. Names count in their own case and stand once.
 // The error wraps ErrTags.
 func ParseTags(s string) (Tags, error) {
-	var tags Tags
+	tags := make(Tags, 0, min(strings.Count(s, ";")+1, maxTags))
 	for part := range strings.SplitSeq(s, ";") {
 		part = trimSpace(part)
 		if part == "" {

@@ -90,12 +90,13 @@ func Sign(r io.Reader, signers ...Signer) (string, error) {
 	for i := range signers {
 		bodies.Add(signers[i].Body)
 	}
-	if _, err := io.Copy(&bodies, buffered); err != nil {
+	if err := bodies.readFrom(buffered); err != nil {
 		return "", fmt.Errorf("read the message to sign: %w", err)
 	}
+	sorted := NewFields(h)
 	var fields strings.Builder
 	for i := range signers {
-		field, err := signers[i].sign(NewFields(h), bodies.Sum(signers[i].Body))
+		field, err := signers[i].sign(sorted, bodies.Sum(signers[i].Body))
 		if err != nil {
 			return "", err
 		}
@@ -136,9 +137,11 @@ func (s *Signer) check() error {
 	if s.Oversigned == nil {
 		s.Oversigned = OversignedFields()
 	}
-	for _, name := range slices.Concat(s.Fields, s.Oversigned) {
-		if name == "" || strings.ContainsAny(name, space+":;") {
-			return fmt.Errorf("%w: %q is no name of a field", ErrSign, name)
+	for _, names := range [][]string{s.Fields, s.Oversigned} {
+		for _, name := range names {
+			if name == "" || strings.ContainsAny(name, space+":;") {
+				return fmt.Errorf("%w: %q is no name of a field", ErrSign, name)
+			}
 		}
 	}
 	isFrom := func(name string) bool { return strings.EqualFold(name, "From") }
@@ -179,12 +182,19 @@ func (s *Signer) sign(p *Fields, bodyHash []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrSign, err)
 	}
-	field = strings.TrimSuffix(field, "\r\n")
 	const width = 72
-	for part := range slices.Chunk([]byte(base64.StdEncoding.EncodeToString(signature)), width) {
-		field += "\r\n " + string(part)
+	value := base64.StdEncoding.EncodeToString(signature)
+	var whole strings.Builder
+	whole.Grow(len(field) + len(value) + len("\r\n ")*(2+len(value)/width))
+	whole.WriteString(strings.TrimSuffix(field, "\r\n"))
+	for len(value) > 0 {
+		n := min(width, len(value))
+		whole.WriteString("\r\n ")
+		whole.WriteString(value[:n])
+		value = value[n:]
 	}
-	return field + "\r\n", nil
+	whole.WriteString("\r\n")
+	return whole.String(), nil
 }
 
 // field gives the whole field but the value of b=, which is the last tag.
@@ -194,55 +204,59 @@ func (s *Signer) field(names []string, bodyHash []byte) string {
 		algorithm = algorithmEd25519
 	}
 	now := time.Now()
-	f := folder{line: SignatureField + ":"}
-	f.add("v=1;")
-	f.add("a=" + algorithm + ";")
-	f.add("c=" + string(s.Header) + "/" + string(s.Body) + ";")
-	f.add("d=" + s.Domain.String() + ";")
-	f.add("s=" + s.Selector + ";")
+	f := folder{}
+	f.add(SignatureField + ":")
+	f.add(" v=1;")
+	f.add(" a=", algorithm, ";")
+	f.add(" c=", string(s.Header), "/", string(s.Body), ";")
+	f.add(" d=", s.Domain.String(), ";")
+	f.add(" s=", s.Selector, ";")
 	if s.Identity != "" {
-		f.add("i=" + s.Identity + ";")
+		f.add(" i=", s.Identity, ";")
 	}
-	f.add("t=" + strconv.FormatInt(now.Unix(), 10) + ";")
+	f.add(" t=", strconv.FormatInt(now.Unix(), 10), ";")
 	if s.Expires > 0 {
-		f.add("x=" + strconv.FormatInt(now.Add(s.Expires).Unix(), 10) + ";")
+		f.add(" x=", strconv.FormatInt(now.Add(s.Expires).Unix(), 10), ";")
 	}
+	before, after := " h=", ""
 	for i, name := range names {
-		switch {
-		case i == 0:
-			name = "h=" + name
-		default:
-			name = ":" + name
-		}
 		if i == len(names)-1 {
-			name += ";"
+			after = ";"
 		}
-		if i == 0 {
-			f.add(name)
-		} else {
-			f.join(name)
-		}
+		f.add(before, name, after)
+		before = ":"
 	}
-	f.add("bh=" + base64.StdEncoding.EncodeToString(bodyHash) + ";")
-	f.add("b=")
-	return f.done + f.line + "\r\n"
+	f.add(" bh=", base64.StdEncoding.EncodeToString(bodyHash), ";")
+	f.add(" b=")
+	f.WriteString("\r\n")
+	return f.String()
 }
 
 // folder writes words on lines of at most 78 characters where it can (RFC 5322 §2.1.1).
-type folder struct{ done, line string }
+type folder struct {
+	strings.Builder
+	column int // on the last line
+}
 
-func (f *folder) add(word string) { f.put(" ", word) }
-
-// join adds a word without a space between, where the line has room.
-func (f *folder) join(word string) { f.put("", word) }
-
-func (f *folder) put(gap, word string) {
+// add writes the parts of a word together. What begins a new line begins with a space.
+func (f *folder) add(parts ...string) {
 	const width = 78
-	if len(f.line)+len(gap)+len(word) > width {
-		f.done += f.line + "\r\n"
-		f.line, gap = "", " "
+	n := 0
+	for _, part := range parts {
+		n += len(part)
 	}
-	f.line += gap + word
+	if f.column+n > width {
+		f.WriteString("\r\n")
+		f.column = 0
+		if parts[0][0] != ' ' {
+			f.WriteByte(' ')
+			f.column++
+		}
+	}
+	for _, part := range parts {
+		f.WriteString(part)
+	}
+	f.column += n
 }
 
 // Bodies hashes a body in each canonicalization that was added, at once. Its zero value is
@@ -272,6 +286,22 @@ func (b Bodies) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// readFrom takes what is left of a message out of its reader's own buffer.
+func (b Bodies) readFrom(r *bufio.Reader) error {
+	for {
+		_, err := r.Peek(1)
+		p, _ := r.Peek(r.Buffered())
+		_, _ = b.Write(p) // a hash takes everything
+		_, _ = r.Discard(len(p))
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
 // Sum ends the body and gives its SHA-256 in a canonicalization that was added; it may be
 // called again.
 func (b Bodies) Sum(c Canonicalization) []byte {
@@ -287,21 +317,51 @@ func (b Bodies) Sum(c Canonicalization) []byte {
 // (RFC 6376 §5.4.2).
 type Fields struct {
 	header mail.Header
-	byName map[string][]int // lower case → places, from the top
+	byName map[string]int // lower case → place in last
+	last   []int          // of each name, the field at the bottom
+	above  []int          // of each field, the next one up with its name; -1 if there is none
 }
 
 // NewFields sorts the fields of a header by name.
 func NewFields(h mail.Header) *Fields {
-	p := &Fields{h, map[string][]int{}}
+	p := &Fields{header: h, byName: make(map[string]int, len(h)), above: make([]int, len(h))}
 	for i, f := range h {
-		name := strings.ToLower(f.Name)
-		p.byName[name] = append(p.byName[name], i)
+		name, known := p.find(f.Name)
+		if known {
+			p.above[i], p.last[name] = p.last[name], i
+			continue
+		}
+		p.byName[strings.ToLower(f.Name)] = len(p.last)
+		p.above[i], p.last = -1, append(p.last, i)
 	}
 	return p
 }
 
+// find gives the place of a name in last.
+func (p *Fields) find(name string) (place int, known bool) {
+	var buffer [40]byte // of the stack: names are looked for often, and few are longer
+	lower := buffer[:0]
+	for i := range len(name) {
+		c := name[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		lower = append(lower, c)
+	}
+	place, known = p.byName[string(lower)]
+	return place, known
+}
+
 // Count tells how many fields have a name, in any case.
-func (p *Fields) Count(name string) int { return len(p.byName[strings.ToLower(name)]) }
+func (p *Fields) Count(name string) int {
+	n := 0
+	if place, known := p.find(name); known {
+		for i := p.last[place]; i >= 0; i = p.above[i] {
+			n++
+		}
+	}
+	return n
+}
 
 // Digest hashes the fields that names lists with SHA-256, and at the end the signature's own
 // field without the value of b= (RFC 6376 §3.7). Names that the header lacks count for
@@ -312,24 +372,23 @@ func (p *Fields) Count(name string) int { return len(p.byName[strings.ToLower(na
 // means the others (RFC 6376 §5.4).
 func (p *Fields) Digest(names []string, c Canonicalization, own string, place int) []byte {
 	h := sha256.New()
-	next := map[string]int{} // how many places of a name are left
-	var line []byte
-	for _, name := range names {
-		name = strings.ToLower(name)
-		places := p.byName[name]
-		left, begun := next[name]
-		if !begun {
-			left = len(places)
+	next := slices.Clone(p.last)
+	line := make([]byte, 0, 1<<10)
+	for _, listed := range names {
+		name, known := p.find(listed)
+		if !known {
+			continue
 		}
-		if left > 0 && places[left-1] == place {
-			left--
+		i := next[name]
+		if i >= 0 && i == place {
+			i = p.above[i]
 		}
-		if left > 0 {
-			left--
-			line = c.AppendField(line[:0], p.header[places[left]].Raw)
+		if i >= 0 {
+			line = c.AppendField(line[:0], p.header[i].Raw)
 			h.Write(line)
+			i = p.above[i]
 		}
-		next[name] = left
+		next[name] = i
 	}
 	line = c.AppendField(line[:0], WithoutSignature(own))
 	h.Write(line[:len(line)-len("\r\n")])

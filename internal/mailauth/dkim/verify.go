@@ -81,13 +81,13 @@ type Verifier struct {
 // list. The error is the reader's, or mail.ErrHeaderTooLarge or mail.ErrHeaderMalformed.
 // The body is read even where no signature needs it.
 func (v Verifier) Verify(ctx context.Context, r io.Reader) ([]Signature, error) {
-	buffered := bufio.NewReaderSize(r, 16<<10)
+	buffered := bufio.NewReader(r)
 	h, err := mail.ReadHeader(buffered)
 	if err != nil {
 		return nil, err
 	}
 	check := v.Start(ctx, h)
-	if _, err := io.Copy(check, buffered); err != nil {
+	if err := check.bodies.readFrom(buffered); err != nil {
 		return nil, fmt.Errorf("read the message to verify: %w", err)
 	}
 	return check.Finish(), nil
