@@ -93,7 +93,7 @@ func New(ctx context.Context, plan *site.Plan, opts Options) (*App, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	for _, step := range []func(context.Context) error{
-		a.chooseHosts, a.openStore, a.makeResolver, a.makeDelivery, a.makeGate, a.listenDNS, a.listenSMTP, a.watchDecoys, a.listenMetrics,
+		a.chooseHosts, a.openStore, a.makeResolver, a.makeDelivery, a.makeGate, a.listenDNS, a.listenSMTP, a.watchDecoys, a.listenPolicies, a.listenMetrics,
 	} {
 		if err := step(ctx); err != nil {
 			a.Close()

@@ -50,8 +50,13 @@ func (a *App) chooseHosts(context.Context) error {
 // listensHere gives the public name server's addresses that are this machine's. The others
 // are another machine's of the same plan.
 func (a *App) listensHere(mine []netip.Addr) []netip.AddrPort {
+	return onMachine(a.plan.DNS.Listen, mine)
+}
+
+// onMachine gives the listening addresses that a machine with the addresses mine has.
+func onMachine(listen []netip.AddrPort, mine []netip.Addr) []netip.AddrPort {
 	var here []netip.AddrPort
-	for _, at := range a.plan.DNS.Listen {
+	for _, at := range listen {
 		if isMine(at.Addr(), mine) {
 			here = append(here, at)
 		}

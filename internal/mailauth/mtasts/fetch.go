@@ -32,6 +32,12 @@ const (
 	httpsPort   = 443
 )
 
+// RecordName gives where the record of a domain stands: _mta-sts.DOMAIN (RFC 8461 §3.1).
+func RecordName(domain dns.Name) (dns.Name, error) { return domain.Child(recordLabel) }
+
+// PolicyHost gives the web server of a domain's policy: mta-sts.DOMAIN (RFC 8461 §3.2).
+func PolicyHost(domain dns.Name) (dns.Name, error) { return domain.Child(hostLabel) }
+
 // Fetcher looks for the policies of other domains. It heeds no proxy of the environment and
 // no HTTP cache (RFC 8461 §3.3).
 type Fetcher struct {
@@ -64,7 +70,7 @@ func (f *Fetcher) Record(ctx context.Context, domain dns.Name) (Record, error) {
 
 // texts gives the TXT records at _mta-sts of the domain. CNAMEs lead on (RFC 8461 §8.2).
 func (f *Fetcher) texts(ctx context.Context, domain dns.Name) ([]string, error) {
-	name, err := domain.Child(recordLabel)
+	name, err := RecordName(domain)
 	if err != nil {
 		return nil, &Error{Class: ErrNone, ID: "mtasts.txt-missing", Fault: "the domain is too long to have MTA-STS", Err: err}
 	}
@@ -80,7 +86,7 @@ func (f *Fetcher) texts(ctx context.Context, domain dns.Name) ([]string, error) 
 func (f *Fetcher) Fetch(ctx context.Context, domain dns.Name) (Fetched, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	host, err := domain.Child(hostLabel)
+	host, err := PolicyHost(domain)
 	if err != nil {
 		return Fetched{}, &Error{Class: ErrPermanent, ID: "mtasts.host-unresolvable", Fault: "the domain is too long to have MTA-STS", Err: err}
 	}

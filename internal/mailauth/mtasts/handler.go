@@ -18,7 +18,7 @@ const maxServedAge = "300"
 func Handler(policies map[dns.Name]Policy) http.Handler {
 	bodies := map[dns.Name]string{}
 	for domain, policy := range policies {
-		if host, err := domain.Child(hostLabel); err == nil {
+		if host, err := PolicyHost(domain); err == nil {
 			bodies[host] = policy.String()
 		}
 	}
