@@ -2,6 +2,7 @@ package mail
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -105,14 +106,21 @@ func readHeaderLine(r *bufio.Reader, room int) (string, error) {
 		if len(line)+len(part) > room {
 			return "", fmt.Errorf("%w: more than %d octets", ErrHeaderTooLarge, MaxHeader)
 		}
-		line = append(line, part...)
+		if line == nil && err == nil {
+			line = part // in r's buffer, which is not read from again before the line is copied
+		} else {
+			line = append(line, part...)
+		}
 		switch {
 		case err == nil || err == io.EOF && len(line) > 0:
-			text := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
-			if text == "" {
+			text := bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
+			switch {
+			case len(text) == 0:
 				return "", nil
+			case bytes.HasSuffix(line, []byte("\r\n")):
+				return string(line), nil
 			}
-			return text + "\r\n", nil
+			return string(text) + "\r\n", nil
 		case err == io.EOF:
 			return "", nil
 		case err != bufio.ErrBufferFull:
