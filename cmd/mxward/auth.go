@@ -111,7 +111,7 @@ func (f *authFlags) session() (mailauth.Session, dns.Name, error) {
 		}
 	}
 	id, err := dns.ParseName(f.id)
-	if err != nil {
+	if err != nil || !isHostName(id) {
 		return s, id, fmt.Errorf("--authserv-id: expected a host name, got %q", f.id)
 	}
 	s.Receiver = id.String()

@@ -68,6 +68,13 @@ _dmarc.quoted 300 TXT "\"v=DMARC1; p=reject; rua=mailto:dmarc@example.com\""
 _dmarc.fine  300 TXT "v=DMARC1; p=reject; psd=n; rua=mailto:dmarc@fine.example.com"
 fine         300 MX  10 mx1
 dmarc.apart  300 TXT "v=DMARC1; p=none"
+2026e._domainkey 300 TXT "v=DKIM1; k=ed25519; p=gJqa580Xk5Zevw/xdKKftoCJ8VIhv2xckvLH7XmqGiY="
+pasted._domainkey 300 TXT "v=DKIM1; k=ed25519; p=\226\128\156gJqa580Xk5Zevw/xdKKf toCJ8VIhv2xckvLH7XmqGiY=\226\128\157"
+revoked._domainkey 300 TXT "v=DKIM1; p="
+pair._domainkey 300 TXT "v=DKIM1; k=ed25519; p=gJqa580Xk5Zevw/xdKKftoCJ8VIhv2xckvLH7XmqGiY="
+pair._domainkey 300 TXT "v=DKIM1; p="
+esp._domainkey 300 CNAME 2026e._domainkey
+lost._domainkey.example.com 300 TXT "v=DKIM1; k=ed25519; p=gJqa580Xk5Zevw/xdKKftoCJ8VIhv2xckvLH7XmqGiY="
 `),
 		dns.MustName("example.org"): dnstest.Zone(t, "example.org", `
 @      300 SOA ns hostmaster 1 3600 900 604800 300

@@ -140,7 +140,10 @@ func parseFields(text string, starts []int) (Header, error) {
 		name, _, ok := strings.Cut(raw, ":")
 		// White space before the colon is obsolete and still to be read (RFC 5322 §4.5).
 		name = strings.TrimRight(name, " \t")
-		if !ok || !isFieldName(name) {
+		switch known := ok && isFieldName(name); {
+		case !known && start == 0 && strings.HasPrefix(raw, "From "):
+			return nil, fmt.Errorf("%w: it begins with the line of an mbox file, which is no field: %q", ErrHeaderMalformed, excerpt(raw))
+		case !known:
 			return nil, fmt.Errorf("%w: expected a field, got %q", ErrHeaderMalformed, excerpt(raw))
 		}
 		h[i] = Field{name, raw}

@@ -18,6 +18,7 @@ func TestReadHeader(t *testing.T) {
 		{"From: a\nTo: b\n\nbody\n", "From=a\nTo=b\n", "body\n", "LF alone ends a line"},
 		{"Subject: one\r\n two\r\n\tthree\r\n\r\n", "Subject=one two\tthree\n", "", "folded, RFC 5322 §2.2.3"},
 		{"Subject : one\r\n\r\n", "Subject=one\n", "", "white space before the colon, RFC 5322 §4.5"},
+		{"From : a@example.com\r\n\r\n", "From=a@example.com\n", "", "the same, which is no mbox"},
 		{"Subject:\r\n\r\n", "Subject=\n", "", "no value"},
 		{"Subject:\r\n \r\n\r\nx", "Subject=\n", "x", "a line of white space is a continuation, not the end"},
 		{"A: 1\r\nA: 2", "A=1\nA=2\n", "", "ends without a line end"},

@@ -30,7 +30,13 @@ func (v Verdict) String() string {
 
 func (t *Trace) write(b *strings.Builder, indent string) {
 	record := t.Record
-	if record == "" {
+	switch {
+	case record != "":
+	case t.Result == TempError: // which is not "there is none"
+		record = "the DNS could not be asked"
+	case t.Result == PermError:
+		record = "no policy that can be used"
+	default:
 		record = "no policy"
 	}
 	fmt.Fprintf(b, "%s%s: %s\n", indent, printable(t.Domain), printable(record))
