@@ -2,16 +2,19 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/site"
 )
 
 func newPlan() *cobra.Command {
 	plan := &cobra.Command{
 		Use:   "plan",
-		Short: "the site plan: a sample, and its mistakes",
+		Short: "the site plan: a sample, its mistakes, and the records that it wants",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -37,6 +40,46 @@ func newPlan() *cobra.Command {
 				args[0], count(len(p.Hosts), "host"), count(len(p.Domains), "domain"))
 			return err
 		},
-	})
+	}, newPlanRecords())
 	return plan
+}
+
+func newPlanRecords() *cobra.Command {
+	return &cobra.Command{
+		Use:   "records FILE",
+		Short: "print the DNS records that go with a plan's MTA-STS policies",
+		Long: `Records prints the TXT record of each domain with an MTA-STS policy, as in a zone file, and
+the policy as a comment. Its id changes with the policy: publish the record again then,
+after mxward serves the new policy. mta-sts.DOMAIN needs an address record too, of wherever
+[mta-sts] listens.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := loadPlan(args[0])
+			if err != nil {
+				return err
+			}
+			for _, d := range p.Domains {
+				if err := printPolicyRecord(cmd.OutOrStdout(), d); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func printPolicyRecord(w io.Writer, d site.Domain) error {
+	policy, ok := d.Policy()
+	if !ok {
+		return nil
+	}
+	name, err := mtasts.RecordName(d.Name)
+	if err != nil {
+		return problem(fmt.Errorf("plan records: %s is too long to have MTA-STS: %w", d.Name, err))
+	}
+	for line := range strings.SplitSeq(strings.TrimSpace(policy.String()), "\r\n") {
+		fmt.Fprintf(w, "; %s\n", line)
+	}
+	_, err = fmt.Fprintf(w, "%s. 3600 IN TXT %q\n", name, mtasts.Record{ID: policy.ID()}.String())
+	return err
 }
