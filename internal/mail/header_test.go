@@ -3,6 +3,7 @@ package mail
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -74,6 +75,20 @@ func TestReadHeaderRefuses(t *testing.T) {
 	largest := strings.Repeat("A:\r\n", MaxHeaderFields-1) + "A: " + strings.Repeat("x", MaxHeaderField-5) + "\r\n\r\n"
 	if h, err := ReadHeader(bufio.NewReader(strings.NewReader(largest))); err != nil || len(h) != MaxHeaderFields {
 		t.Errorf("at the limits: %d fields, %v", len(h), err)
+	}
+}
+
+// TestReadHeaderBuffer: a line that the reader gives in several pieces comes out whole.
+func TestReadHeaderBuffer(t *testing.T) {
+	var value strings.Builder
+	for i := range 2000 {
+		fmt.Fprintf(&value, " %d", i)
+	}
+	for _, end := range []string{"\r\n", "\n", ""} {
+		h, err := ReadHeader(bufio.NewReaderSize(strings.NewReader("A: 1\r\nB:"+value.String()+end), 64))
+		if err != nil || len(h) != 2 || h[0].Raw != "A: 1\r\n" || h[1].Raw != "B:"+value.String()+"\r\n" {
+			t.Errorf("ended by %q: %v, %.200q", end, err, h)
+		}
 	}
 }
 
