@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	peer "github.com/emersion/go-msgauth/dkim"
@@ -103,27 +104,22 @@ func TestOpenDKIMVerifies(t *testing.T) {
 		fmt.Fprintf(&keys, "%s %s\n", name, records[0])
 	}
 	config := write(t, filepath.Join(dir, "conf"), "Mode v\nRequireSafeKeys no\nTestPublicKeys "+write(t, filepath.Join(dir, "keys"), keys.String())+"\n")
+	var files, about []string
 	for _, way := range ways() {
-		var files []string
-		var signed []string
-		for i, name := range names() {
+		for _, name := range names() {
 			if beyondOpendkim(name, way) {
 				continue
 			}
-			signed = append(signed, name)
-			files = append(files, write(t, filepath.Join(dir, fmt.Sprintf("%d.eml", i)), sign(t, shapes()[name], way.signer())))
+			about = append(about, way.String()+", "+name)
+			files = append(files, write(t, filepath.Join(dir, fmt.Sprintf("%d.eml", len(files))), sign(t, shapes()[name], way.signer())))
 		}
-		out := run(t, "", opendkim, "-x", config, "-t", strings.Join(files, ","))
-		for i, name := range signed {
-			if !strings.Contains(out, files[i]+": verification (s="+way.selector) {
-				t.Fatalf("%s, %s: opendkim says nothing of it:\n%s", way, name, out)
-			}
-		}
-		for line := range strings.Lines(out) {
-			if strings.Contains(line, ": verification") && !strings.Contains(line, "succeeded") {
-				i := slices.IndexFunc(files, func(f string) bool { return strings.Contains(line, f+":") })
-				t.Errorf("%s, %s: %s", way, signed[i], line)
-			}
+	}
+	out := run(t, "", opendkim, "-x", config, "-t", strings.Join(files, ","))
+	for i, file := range files {
+		_, said, ok := strings.Cut(out, file+": verification ")
+		said, _, _ = strings.Cut(said, "\n")
+		if !ok || !strings.Contains(said, "succeeded") {
+			t.Errorf("%s: opendkim says %q", about[i], said)
 		}
 	}
 }
@@ -197,17 +193,21 @@ type pythonCase struct {
 	Records   map[string]string `json:"records"`
 }
 
+// pythonProgram is the interpreter that has the modules; "" where none has them. Debian's
+// modules belong to Debian's interpreter, which may not be the first.
+var pythonProgram = sync.OnceValue(func() string {
+	for _, path := range []string{"/usr/bin/python3", "python3"} {
+		if exec.Command(path, "-c", "import dkim, nacl").Run() == nil {
+			return path
+		}
+	}
+	return ""
+})
+
 // python runs all cases in one process.
 func python(t *testing.T, cases []pythonCase) []string {
 	t.Helper()
-	// Debian's module belongs to Debian's interpreter, which may not be the first.
-	program := ""
-	for _, path := range []string{"/usr/bin/python3", "python3"} {
-		if exec.Command(path, "-c", "import dkim, nacl").Run() == nil {
-			program = path
-			break
-		}
-	}
+	program := pythonProgram()
 	if program == "" {
 		t.Skip("left out: needs Debian's python3-dkim and python3-nacl (apt-get install python3-dkim python3-nacl)")
 	}

@@ -277,6 +277,7 @@ func TestVerifyHeaderLimits(t *testing.T) {
 // TestVerifyMemory: 50 MB of text, and much of what is held back, take no more memory than
 // a short message.
 func TestVerifyMemory(t *testing.T) {
+	const budget = 256 << 10 // octets, for signing and verifying together
 	tests := []struct {
 		line string
 		way  dkim.Canonicalization
@@ -284,13 +285,13 @@ func TestVerifyMemory(t *testing.T) {
 		why  string
 	}{
 		{strings.Repeat("a line of the text", 4) + "\r\n", dkim.Simple, 50 << 20, "text"},
-		{strings.Repeat("a line of the text", 4) + "\r\n", dkim.Relaxed, 4 << 20, "text"},
-		{"\r\n", dkim.Simple, 8 << 20, "empty lines"},
-		{"\r\n", dkim.Relaxed, 8 << 20, "empty lines"},
-		{" \t", dkim.Relaxed, 4 << 20, "white space"},
-		{" \r\n", dkim.Relaxed, 4 << 20, "lines of white space"},
-		{"x", dkim.Simple, 4 << 20, "one line"},
-		{"\r", dkim.Relaxed, 4 << 20, "CR"},
+		{strings.Repeat("a line of the text", 4) + "\r\n", dkim.Relaxed, 1 << 20, "text"},
+		{"\r\n", dkim.Simple, 1 << 20, "empty lines"},
+		{"\r\n", dkim.Relaxed, 1 << 20, "empty lines"},
+		{" \t", dkim.Relaxed, 1 << 20, "white space"},
+		{" \r\n", dkim.Relaxed, 1 << 20, "lines of white space"},
+		{"x", dkim.Simple, 1 << 20, "one line"},
+		{"\r", dkim.Relaxed, 1 << 20, "CR"},
 	}
 	for _, tt := range tests {
 		body := func() io.Reader {
@@ -310,7 +311,7 @@ func TestVerifyMemory(t *testing.T) {
 		if err != nil || len(got) != 1 || got[0].Result != dkim.Pass {
 			t.Errorf("%s, %s: %+v, %v", tt.why, tt.way, got, err)
 		}
-		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+		if n := after.TotalAlloc - before.TotalAlloc; n > budget {
 			t.Errorf("%s, %s: %d octets were allocated", tt.why, tt.way, n)
 		}
 	}
