@@ -54,25 +54,14 @@ func (f dkimNames) parse() (dns.Name, error) {
 	if before, _, found := strings.Cut(f.selector, "._domainkey"); found {
 		return dns.Name{}, fmt.Errorf("expected the selector alone, %q, got %q", before, f.selector)
 	}
-	domain, err := dns.ParseName(f.domain)
-	switch {
-	case err != nil || len(domain.Labels()) < 2:
-		return dns.Name{}, fmt.Errorf("expected a domain, got %q", f.domain)
-	case strings.Contains(domain.String(), "_domainkey"):
-		return dns.Name{}, fmt.Errorf("expected the domain that signs, without _domainkey, got %q", f.domain)
-	}
-	if !isHostName(domain) {
-		return dns.Name{}, fmt.Errorf("expected a domain of letters, digits and hyphens, got %q", f.domain)
+	domain, err := parseDomain(f.domain)
+	if err != nil {
+		return dns.Name{}, err
 	}
 	if _, err := dkim.KeyName(f.selector, domain); err != nil {
 		return dns.Name{}, fmt.Errorf("expected a selector of letters, digits and hyphens, got %q", f.selector)
 	}
 	return domain, nil
-}
-
-// isHostName: the DNS allows any octet, and no domain that sends mail has others.
-func isHostName(n dns.Name) bool {
-	return strings.Trim(n.String(), "abcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
 type dkimKeyFlags struct {

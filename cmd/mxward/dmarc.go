@@ -33,9 +33,9 @@ Exit status: 0 a policy applies; 1 none does, or receivers cannot use it as it i
 		Example: "  mxward dmarc example.com\n  mxward dmarc mail.example.com --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			domain, err := dns.ParseName(args[0])
-			if err != nil || domain == dns.Root {
-				return usage(fmt.Errorf("expected a domain, got %q", args[0]))
+			domain, err := dmarcDomain(args[0])
+			if err != nil {
+				return usage(err)
 			}
 			r, err := f.resolver(nil)
 			if err != nil {
@@ -59,6 +59,14 @@ Exit status: 0 a policy applies; 1 none does, or receivers cannot use it as it i
 	return cmd
 }
 
+// dmarcDomain reads a domain; of a whole public suffix too, which may have a record.
+func dmarcDomain(typed string) (dns.Name, error) {
+	if domain, err := dns.ParseName(typed); err == nil && len(domain.Labels()) == 1 && isHostName(domain) {
+		return domain, nil
+	}
+	return parseDomain(typed)
+}
+
 func printDMARC(w io.Writer, r dmarc.Report) error {
 	var b strings.Builder
 	b.WriteString(r.Discovery.String())
@@ -76,6 +84,8 @@ func printDMARC(w io.Writer, r dmarc.Report) error {
 func dmarcExit(r dmarc.Report) error {
 	trouble := r.Undetermined()
 	switch {
+	case errors.Is(r.Err, dmarc.ErrNotDMARC):
+		return problem(fmt.Errorf("dmarc %s: there is no policy for it", r.Start))
 	case r.Err != nil && !errors.Is(r.Err, dmarc.ErrTemporary):
 		return problem(fmt.Errorf("dmarc %s: %w", r.Start, r.Err))
 	case broken(r.Findings):
@@ -177,6 +187,7 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 		Example: "  mxward dmarc lint 'v=DMARC1; p=none; rua=mailto:dmarc@example.com'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args = typedRecords(args)
 			findings := dmarc.LintTexts(args)
 			doc := dmarcLintDocument{Schema: dmarcLintSchema, Records: args, Findings: findingsJSON(findings)}
 			if mended, ok := dmarc.Mend(args[0]); ok && len(args) == 1 && len(findings) > 0 && mended != args[0] {

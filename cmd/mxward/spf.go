@@ -73,8 +73,8 @@ Exit status: 0 receivers can use the policy; 1 they cannot, or there is none; 2 
 
 // openSPF makes the resolver for a domain, if that is one.
 func openSPF(f *resolverFlags, domain string) (dns.Resolver, error) {
-	if name, err := dns.ParseName(domain); err != nil || len(name.Labels()) < 2 {
-		return nil, fmt.Errorf("expected a domain, got %q", domain)
+	if _, err := parseDomain(domain); err != nil {
+		return nil, err
 	}
 	return f.resolver(nil)
 }
@@ -325,10 +325,11 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 		Example: "  mxward spf lint 'v=spf1 mx ip4:192.0.2.1 -all'",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			args = typedRecords(args)
 			doc := spfLintDocument{Schema: spfLintSchema, Records: args}
 			findings := spf.LintTexts(args)
 			doc.Findings = findingsJSON(findings)
-			if mended, ok := spf.Mend(strings.Join(args, " ")); ok && (len(args) > 1 || mended != args[0]) {
+			if mended, ok := spf.Mend(strings.Join(args, " ")); ok && (len(args) > 1 || mended != args[0]) && !broken(spf.LintTexts([]string{mended})) {
 				doc.Suggestion = mended
 			}
 			if asJSON {
@@ -348,6 +349,9 @@ Exit status: 0 receivers can use it; 1 they cannot; 2 usage.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON document on stdout (schema "+spfLintSchema+")")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return fmt.Errorf("%w: put the record into quotes: mxward spf lint 'v=spf1 mx -all'", err)
+	})
 	return cmd
 }
 

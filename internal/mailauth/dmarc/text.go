@@ -63,7 +63,7 @@ func (d Discovery) String() string {
 	case errors.Is(d.Err, ErrNotDMARC):
 		b.WriteString("policy: there is none\n")
 	default:
-		fmt.Fprintf(&b, "policy: %s\n", printable(d.Err.Error()))
+		fmt.Fprintf(&b, "policy: %s\n", wording(d.Err))
 	}
 	if !d.Org.IsZero() {
 		fmt.Fprintf(&b, "organizational domain: %s", d.Org)
@@ -80,11 +80,11 @@ func (s Step) String() string {
 	text := "_dmarc." + s.Domain.String() + ": "
 	switch {
 	case isTemporary(s.Err), len(s.Records) > 1:
-		text += printable(s.Err.Error())
+		text += wording(s.Err)
 	case s.Found():
 		text += printable(s.Records[0])
 		if s.Err != nil {
-			text += " [" + printable(s.Err.Error()) + "]"
+			text += " [" + wording(s.Err) + "]"
 		}
 	case len(s.Others) > 0:
 		text += fmt.Sprintf("no DMARC record among %d texts", len(s.Others))
@@ -111,4 +111,9 @@ func printable(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// wording gives an error in printable ASCII; the section sign in it is ours.
+func wording(err error) string {
+	return printable(strings.ReplaceAll(err.Error(), "§", "section "))
 }

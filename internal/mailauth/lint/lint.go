@@ -2,7 +2,11 @@
 // that the checker, the wizard and the commands read one type. It has no rules of its own.
 package lint
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
 
 // Severity is how bad a finding is.
 type Severity string
@@ -26,7 +30,8 @@ type Finding struct {
 	Fix      string // what to write instead, or to do; may be ""
 }
 
-// String gives a finding in one line. What strangers wrote is quoted.
+// String gives a finding in one line, without control characters. What strangers wrote is
+// quoted.
 func (f Finding) String() string {
 	s := fmt.Sprintf("%s: %s: ", f.Severity, f.ID)
 	if f.Domain != "" {
@@ -43,5 +48,10 @@ func (f Finding) String() string {
 	if f.Fix != "" {
 		s += "; " + f.Fix
 	}
-	return s
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -14,7 +14,7 @@ func (v Verdict) String() string {
 	case v.Matched != "":
 		fmt.Fprintf(&b, ", by %s", v.Matched)
 	case v.Err != nil:
-		fmt.Fprintf(&b, ": %s", printable(v.Err.Error()))
+		fmt.Fprintf(&b, ": %s", wording(v.Err))
 	case v.Result == Neutral:
 		b.WriteString(", as no mechanism matched")
 	}
@@ -58,7 +58,7 @@ func (s Step) words() string {
 	case s.Matched:
 		said = append(said, "matches")
 	case s.Err != nil:
-		said = append(said, printable(s.Err.Error()))
+		said = append(said, wording(s.Err))
 	default:
 		said = append(said, "no match")
 	}
@@ -109,6 +109,11 @@ func printable(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// wording gives an error in printable ASCII; the section sign in it is ours.
+func wording(err error) string {
+	return printable(strings.ReplaceAll(err.Error(), "§", "section "))
 }
 
 func isPrintable(s string) bool {

@@ -210,7 +210,7 @@ func (t *Tree) write(b *strings.Builder, indent string) {
 	}
 	fmt.Fprintf(b, "%s%s: %s\n", indent, printable(t.Domain), printable(record))
 	if t.Err != nil {
-		fmt.Fprintf(b, "%s  ! %s\n", indent, printable(t.Err.Error()))
+		fmt.Fprintf(b, "%s  ! %s\n", indent, wording(t.Err))
 	}
 	for _, branch := range t.Branches {
 		fmt.Fprintf(b, "%s  %s%s\n", indent, branch.Term, branch.words())
@@ -242,7 +242,7 @@ func (b Branch) words() string {
 		said = append(said, fmt.Sprintf("number %d, where a receiver stops", b.Number))
 	}
 	if b.Err != nil && (b.Tree == nil || b.Tree.Err == nil) {
-		said = append(said, "! "+printable(b.Err.Error()))
+		said = append(said, "! "+wording(b.Err))
 	}
 	if len(said) == 0 {
 		return ""
