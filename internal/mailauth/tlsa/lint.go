@@ -3,6 +3,7 @@ package tlsa
 import (
 	"slices"
 
+	"mxward/internal/dns"
 	"mxward/internal/mailauth/lint"
 )
 
@@ -40,6 +41,8 @@ func Lint(records []Record) []lint.Finding {
 func LintResult(r Result) []lint.Finding {
 	var all []lint.Finding
 	switch {
+	case r.State == Trouble && dns.TroubleOf(r.Err).Ours():
+		all = []lint.Finding{{ID: "dane.temperror", Severity: lint.Warning, Text: "this host could not ask: " + r.Err.Error()}}
 	case r.State == Trouble:
 		all = []lint.Finding{{ID: "dane.denial-broken", Severity: lint.Error, Text: "nobody can tell whether there are TLSA records: senders with DANE keep mail for this host back: " + r.Err.Error(),
 			Fix: "mend the name servers' answers for _25._tcp." + r.Host.String()}}
