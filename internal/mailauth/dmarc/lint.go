@@ -92,8 +92,8 @@ func lintTag(t tag) []lint.Finding {
 	switch {
 	case t.twice:
 		return with("syntax", lint.Error, t.fault, "keep one of them")
-	case strings.HasPrefix(strings.ToLower(t.text), mailto):
-		return with("rua-invalid", lint.Error, "several destinations stand in one list, with commas between", "write a comma in place of the semicolon")
+	case isDestination(t.text):
+		return with("rua-invalid", lint.Error, "several destinations stand in one list, with commas between", "write a comma in place of the semicolon, and mailto: before each address")
 	case t.fault != "" && isPolicyTag(t.name):
 		id := "sp-invalid"
 		if t.name == "p" {
@@ -280,7 +280,7 @@ func misnamed(name string) string {
 // mend takes one part of a text for the tag that it may be, and gives the tag's name; "" if
 // none comes to mind.
 func (r *Record) mend(part, last string) string {
-	if strings.HasPrefix(strings.ToLower(part), mailto) && (last == "rua" || last == "ruf") {
+	if isDestination(part) && (last == "rua" || last == "ruf") {
 		part = last + "=" + part
 	}
 	at := strings.IndexAny(part, "=: ")
@@ -301,6 +301,8 @@ func (r *Record) mend(part, last string) string {
 		value = spelt(strings.ToLower(value))
 	case "rua", "ruf":
 		value = addressed(value)
+	case "fo":
+		value = strings.ReplaceAll(value, ",", ":")
 	case "adkim", "aspf", "t", "psd":
 		value = value[:min(len(value), 1)] // "strict", "yes"
 	}
@@ -308,6 +310,12 @@ func (r *Record) mend(part, last string) string {
 		return ""
 	}
 	return name
+}
+
+// isDestination reports whether a part of a record is one more address for reports, behind
+// a semicolon by mistake.
+func isDestination(part string) bool {
+	return strings.HasPrefix(strings.ToLower(part), mailto) || strings.Contains(part, "@") && !strings.Contains(part, "=")
 }
 
 // spelt gives the policy that a word may be meant for.
