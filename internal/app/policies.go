@@ -26,7 +26,7 @@ const (
 )
 
 // listenPolicies serves the MTA-STS policies of the plan's domains (RFC 8461 §3.3).
-func (a *App) listenPolicies(context.Context) error {
+func (a *App) listenPolicies(ctx context.Context) error {
 	plan := a.plan.MTASTS
 	if len(plan.Listen) == 0 {
 		return nil
@@ -35,7 +35,7 @@ func (a *App) listenPolicies(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for mta-sts: read this machine's addresses: %w", err)
 	}
-	policies := a.policies()
+	policies := a.policies(ctx)
 	s := policyServer(mtasts.Handler(policies), a.log)
 	serve := s.Serve
 	if plan.Cert != "" {
@@ -85,7 +85,7 @@ func policyServer(h http.Handler, log *slog.Logger) *http.Server {
 
 // policies gives the policy of each domain that has one, and logs the record without which
 // no sender looks for it.
-func (a *App) policies() map[dns.Name]mtasts.Policy {
+func (a *App) policies(ctx context.Context) map[dns.Name]mtasts.Policy {
 	all := map[dns.Name]mtasts.Policy{}
 	for _, d := range a.plan.Domains {
 		p, ok := d.Policy()
@@ -94,8 +94,31 @@ func (a *App) policies() map[dns.Name]mtasts.Policy {
 		}
 		all[d.Name] = p
 		a.log.Info("mta-sts policy", "domain", d.Name, "mode", p.Mode, "txt", mtasts.Record{ID: p.ID()}.String())
+		a.checkPolicyRecord(ctx, d.Name, p)
 	}
 	return all
+}
+
+// checkPolicyRecord warns where our own zone has the record and it is another policy's:
+// senders that know that id do not come for the new policy. Zones elsewhere may be late by
+// their nature, so that nobody asks them here.
+func (a *App) checkPolicyRecord(ctx context.Context, domain dns.Name, p mtasts.Policy) {
+	ours := &dns.Mux{Zones: a.resolver.(*dns.Mux).Zones}
+	name, err := mtasts.RecordName(domain)
+	if err != nil {
+		return // too long to have one: no sender asks for it
+	}
+	answer, err := ours.Resolve(ctx, dns.Question{Name: name, Type: dns.TypeTXT})
+	if err != nil || !answer.Authoritative {
+		return
+	}
+	set, err := dns.LookupTXT(ctx, ours, name)
+	if err != nil {
+		return
+	}
+	if r, err := mtasts.Choose(set.Records); err != nil || r.ID != p.ID() {
+		a.log.Warn("the plan's zone lacks the record of the mta-sts policy", "name", name, "want", mtasts.Record{ID: p.ID()}.String(), "got", set.Records)
+	}
 }
 
 // checkPolicyCert warns of what senders would not accept. It is no error: the mail goes on

@@ -194,6 +194,38 @@ func TestPolicyCert(t *testing.T) {
 	}
 }
 
+// TestPolicyRecord: where our own zone is the domain's, its record is the policy's, or there
+// is a warning.
+func TestPolicyRecord(t *testing.T) {
+	for _, row := range []struct {
+		id   func(p mtasts.Policy) string
+		warn bool
+		why  string
+	}{
+		{mtasts.Policy.ID, false, "the policy's own"},
+		{func(mtasts.Policy) string { return "20260101" }, true, "that of the last policy"},
+		{func(mtasts.Policy) string { return "2026-01-01" }, true, "one that senders cannot read"},
+	} {
+		p := policyPlan(t, freeAddr(t), "", "")
+		policy, _ := p.Domains[0].Policy()
+		file := filepath.Join(t.TempDir(), "example.com.zone")
+		zone := fmt.Sprintf("@ 300 SOA ns host 1 2 3 4 5\n@ 300 NS ns.example.net.\n_mta-sts 300 TXT %q\n", mtasts.Record{ID: row.id(policy)}.String())
+		if err := os.WriteFile(file, []byte(zone), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.DNS.Zones = []site.Zone{{Name: dns.MustName("example.com"), File: file}}
+		var log bytes.Buffer
+		a, err := New(t.Context(), p, Options{Hold: true, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Close()
+		if got := strings.Contains(log.String(), "lacks the record of the mta-sts policy"); got != row.warn {
+			t.Errorf("%s: warned %t:\n%s", row.why, got, log.String())
+		}
+	}
+}
+
 // pipes is a listener that gives the connections sent to it.
 type pipes chan net.Conn
 
