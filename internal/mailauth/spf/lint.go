@@ -165,7 +165,7 @@ func meantBy(word string) string {
 
 // misused gives what was meant by a term that can be read and does nothing of what its
 // writer wants: ip4=192.0.2.1 is an unknown modifier, include:user@example.com names a host
-// with an @ in it. It is "" for any other.
+// with an @ in it, a:https://example.com one with slashes. It is "" for any other.
 func misused(t Term) string {
 	meant := ""
 	switch t.Name = strings.ToLower(t.Name); {
@@ -178,6 +178,11 @@ func misused(t Term) string {
 	case !t.Modifier && t.Domain.Plain() && strings.Contains(string(t.Domain), "@"):
 		_, domain, _ := strings.Cut(string(t.Domain), "@")
 		t.Domain = Macro(domain)
+		meant = t.String()
+	case !t.Modifier && t.Domain.Plain() && strings.Contains(string(t.Domain), "://"):
+		_, host, _ := strings.Cut(string(t.Domain), "://")
+		host, _, _ = strings.Cut(host, "/")
+		t.Domain = Macro(host)
 		meant = t.String()
 	}
 	if !reads(meant) {

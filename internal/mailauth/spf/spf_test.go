@@ -156,6 +156,7 @@ func TestLint(t *testing.T) {
 		{[]string{"v=spf1 ip4:10.0.0.1 ip6:fe80::1 ip4:192.0.2.1 -all"}, "warning spf.private-range, warning spf.private-range, warning spf.private-range"},
 		{[]string{"v=spf1 a:b.example.com. -all"}, "info spf.syntax"},
 		{[]string{"v=spf1 default=mx -all"}, "notice spf.syntax"},
+		{[]string{"v=spf1 a:https://example.com -all"}, "warning spf.syntax"},                                 // legal too
 		{[]string{"v=spf1 ip4=8.8.8.8 include:a@example.com -all"}, "warning spf.syntax, warning spf.syntax"}, // legal, and no use
 		{[]string{"v=spf1 a a:1.x.com a:2.x.com a:3.x.com a:4.x.com a:5.x.com a:6.x.com a:7.x.com a:8.x.com a:9.x.com mx -all"}, "error spf.lookups-exceeded"},
 	} {
