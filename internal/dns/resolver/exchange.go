@@ -323,9 +323,10 @@ func (r *Resolver) dial(ctx context.Context, p packet, deadline time.Time) (net.
 	return r.dialled(ctx, p, conn, err)
 }
 
-// dialUDP is dial for a datagram, which waits for nothing unless Dial is the caller's.
+// dialUDP is dial for a datagram, which waits for nothing unless Dial is the caller's, or
+// has to find the interface of a link-local address.
 func (r *Resolver) dialUDP(ctx context.Context, p packet, deadline time.Time) (net.Conn, error) {
-	if !r.ownSockets {
+	if !r.ownSockets || p.server.Addr().Zone() != "" {
 		return r.dial(ctx, p, deadline)
 	}
 	conn, err := openUDP(p.server)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -375,5 +376,25 @@ func TestOpenUDP(t *testing.T) {
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		t.Errorf("nobody is there: %v", err)
+	}
+}
+
+// A resolver on the host's own link is found through the interface that its address names,
+// which the dialer knows.
+func TestLinkLocal(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	var dialled string
+	r := &Resolver{ownSockets: true, Logger: slog.New(slog.DiscardHandler), Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+		dialled = address
+		return ours, nil
+	}}
+	conn, err := r.dialUDP(t.Context(), packet{proto: "udp", server: netip.MustParseAddrPort("[fe80::1%eth0]:53")}, time.Now().Add(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if dialled != "[fe80::1%eth0]:53" {
+		t.Errorf("dialled %q", dialled)
 	}
 }
