@@ -171,6 +171,15 @@ func (c *Check) guard(part string, work func()) (done bool) {
 	return true
 }
 
+// tell adds what a part has recovered from by itself to the faults.
+func (c *Check) tell(part string, err error) {
+	if p, ok := errors.AsType[*dkim.Panic](err); ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.faults = append(c.faults, Fault{part, p.Value, p.Stack})
+	}
+}
+
 // resolver asks for a Check: what panics in the DNS is an error in every part that asks,
 // whichever goroutine it asks from.
 type resolver struct{ *Check }
@@ -350,6 +359,10 @@ func (c *Check) judgeMessage() {
 	if c.arc != nil && !c.guard("arc", func() { c.results.ARC = c.arc.Finish() }) {
 		c.failARC(arc.TempError, errFault)
 	}
+	for _, s := range c.results.DKIM {
+		c.tell("dkim", s.Err)
+	}
+	c.tell("arc", c.results.ARC.Err)
 	c.spend(func(context.Context) { // they have their own end
 		c.results.SPF = <-c.spf
 		if c.helo != nil {

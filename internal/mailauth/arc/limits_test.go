@@ -2,6 +2,7 @@ package arc_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/mailauth/arc"
+	"mxward/internal/mailauth/dkim"
 )
 
 // silent never answers.
@@ -68,4 +70,14 @@ func TestAtOnce(t *testing.T) {
 			t.Errorf("%d at once, %v: %s", r.most, took, got)
 		}
 	})
+}
+
+// TestPanic: a panic while a key is asked for is trouble with the chain, not the end of the
+// process.
+func TestPanic(t *testing.T) {
+	text := sealed(t, message, "rsa")
+	got := validate(t, dns.ResolverFunc(func(context.Context, dns.Question) (dns.Answer, error) { panic("a mistake") }), text)
+	if p, ok := errors.AsType[*dkim.Panic](got.Err); got.Status != arc.TempError || !ok || p.Value != "a mistake" {
+		t.Errorf("%+v: %s", got.Err, got)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,7 +109,9 @@ type pending struct {
 	header, body Canonicalization
 	bodyHash     []byte
 	value        []byte
-	name         dns.Name         // of the key
+	name         dns.Name // of the key
+	key          Key
+	keyErr       error
 	public       crypto.PublicKey // nil once the result is known
 }
 
@@ -136,11 +139,14 @@ func (v Verifier) Start(ctx context.Context, h mail.Header) *Check {
 	var asking sync.WaitGroup
 	for _, p := range c.pending {
 		if p.Result == "" {
-			asking.Go(func() { p.findKey(ctx, v.Resolver) })
+			asking.Go(func() { p.key, p.keyErr = LookupKey(ctx, v.Resolver, p.name) })
 		}
 	}
 	asking.Wait()
 	for _, p := range c.pending {
+		if p.Result == "" {
+			p.useKey()
+		}
 		if p.Result == "" {
 			c.bodies.Add(p.body)
 		}
@@ -287,9 +293,9 @@ func (p *pending) readTimes(tags Tags, now time.Time) {
 	}
 }
 
-// findKey asks for the key and judges whether it fits the signature.
-func (p *pending) findKey(ctx context.Context, r dns.Resolver) {
-	key, err := LookupKey(ctx, r, p.name)
+// useKey judges whether the key that was found fits the signature.
+func (p *pending) useKey() {
+	key, err := p.key, p.keyErr
 	switch {
 	case errors.Is(err, ErrTemporary):
 		p.settle(TempError, err, "%v", err)
@@ -312,11 +318,32 @@ func (p *pending) findKey(ctx context.Context, r dns.Resolver) {
 	p.public = public
 }
 
+// Panic is a mistake of ours while a key was asked for.
+type Panic struct {
+	Value any
+	Stack string
+}
+
+// Error implements error. The value is for the log, not for strangers.
+func (*Panic) Error() string { return "the look-up failed inside" }
+
 // LookupKey asks for the key at a name that KeyName made. The error wraps ErrTemporary and
 // the dns.Error where no answer could be had; ErrNotKey where there is no key; ErrPermanent
 // where there are several (RFC 6376 §3.6.2.2), or a broken one. Records of other kinds
 // beside the key are not minded.
-func LookupKey(ctx context.Context, r dns.Resolver, name dns.Name) (Key, error) {
+//
+// A panic is a Panic, and temporary: keys are asked for in goroutines, where it would end
+// the process.
+func LookupKey(ctx context.Context, r dns.Resolver, name dns.Name) (key Key, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			key, err = Key{}, fmt.Errorf("%w: %w", ErrTemporary, &Panic{value, string(debug.Stack())})
+		}
+	}()
+	return lookupKey(ctx, r, name)
+}
+
+func lookupKey(ctx context.Context, r dns.Resolver, name dns.Name) (Key, error) {
 	set, err := dns.LookupTXT(ctx, r, name)
 	if err != nil {
 		return Key{}, fmt.Errorf("%w: %w", ErrTemporary, err)
