@@ -72,10 +72,10 @@ func fields(head []byte, each func(from, to int)) {
 }
 
 // fieldOf gives a line with a colon as a field. The name has no white space behind it
-// (RFC 5322 §4.5).
+// (RFC 5322 §4.5), nor a fold: no field has one there, but some who read unfold first.
 func fieldOf(raw []byte) (mail.Field, bool) {
 	name, _, ok := bytes.Cut(raw, []byte{':'})
-	name = bytes.TrimRight(name, " \t")
+	name = bytes.TrimRight(name, " \t\r\n")
 	if !ok || !bytes.EqualFold(name, []byte(FieldName)) {
 		return mail.Field{}, false
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"runtime"
@@ -219,6 +220,14 @@ func TestFaults(t *testing.T) {
 	if got.SPF.Result != spf.TempError || got.BestDKIM() != dkim.TempError || got.DMARC.Result != dmarc.TempError {
 		t.Errorf("%s, %s, %s", got.SPF.Result, got.BestDKIM(), got.DMARC.Result)
 	}
+	// One that a part has recovered from.
+	mistake := &dkim.Panic{Value: "another", Stack: "there"}
+	part := &Check{}
+	part.tell("dkim", fmt.Errorf("%w: %w", dkim.ErrTemporary, mistake))
+	part.tell("dkim", dkim.ErrTemporary)
+	if len(part.faults) != 1 || part.faults[0] != (Fault{"dkim", "another", "there"}) {
+		t.Errorf("%+v", part.faults)
+	}
 	// One that ends a part, and not the others.
 	c := judge(world(t)).Start(t.Context(), from(""), io.Discard)
 	defer c.Stop()
@@ -314,6 +323,7 @@ func TestFilter(t *testing.T) {
 		removed       int
 	}{
 		{"nothing to remove", message, message, 0},
+		{"a fold before the colon, which some readers undo first", "Authentication-Results\r\n : mx.example.com; spf=pass\r\n" + message, message, 1},
 		{"first, last and twice", forged + "A: b\r\n" + forged + forged + "\r\nbody", "A: b\r\n\r\nbody", 3},
 		{"nothing else", forged + "\r\n", "\r\n", 1},
 		{"another host of ours", "authentication-results : MX2.example.com; none\r\nA: b\r\n\r\n", "A: b\r\n\r\n", 1},
