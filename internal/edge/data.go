@@ -261,7 +261,7 @@ type hopCounter struct {
 	done bool   // the header has ended
 }
 
-// receivedName is the field's name; a space may stand before the colon (RFC 5322 §4.5.3).
+// receivedName is the field's name; a space may stand before the colon (RFC 5322 §4.5).
 const receivedName = "received"
 
 // maxFieldStart is how much of a line tells whether it is a Received field.

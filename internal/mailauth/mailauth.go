@@ -10,8 +10,10 @@
 // Nothing here refuses a message. DNS trouble, the end of the time and a part that panics
 // are temperror, each for itself.
 //
-// Not implemented: results about authentication by the client (RFC 8601 §2.7.4), and the
-// removal of fields by anybody but those in one of our own names (§5 allows more).
+// Not implemented: results about authentication by the client (RFC 8601 §2.7.4); iprev where
+// the client's name is not confirmed (RFC 8601 §2.7.3), since who looks for it does not wait
+// long enough to tell fail from temperror; and the removal of fields by anybody but those in
+// one of our own names (RFC 8601 §5 allows more).
 package mailauth
 
 import (
