@@ -14,6 +14,10 @@ const (
 	maxUDPQuery   = 4096 // a question is far shorter; what is longer is not read
 	maxReadErrors = 100  // in a row, then the socket is given up
 	readErrorWait = 10 * time.Millisecond
+	// unread is the room in the kernel for packets that have not been read, as far as it
+	// gives so much: its own is that of some 250 questions, which a burst fills in
+	// milliseconds. What would wait longer than this lets it is late anyway.
+	unread = 1 << 20 // bytes
 )
 
 // ServeUDP answers what comes to pc, until Shutdown. It gives nil after Shutdown, and an
@@ -23,6 +27,9 @@ const (
 // of them, not to the wildcard address, or an answer may leave from another address than
 // the one that was asked, and the client will not take it.
 func (s *Server) ServeUDP(pc net.PacketConn) error {
+	if udp, ok := pc.(interface{ SetReadBuffer(int) error }); ok {
+		_ = udp.SetReadBuffer(unread) // it is read all the same
+	}
 	var socket udpSocket = &single{pc: pc}
 	if b := newBatch(pc); b != nil {
 		socket = b

@@ -136,6 +136,46 @@ func TestMaxInFlightUDP(t *testing.T) {
 	}
 }
 
+// roomy tells of the room that is asked for in the kernel.
+type roomy struct {
+	net.PacketConn
+	asked chan int
+}
+
+func (r roomy) SetReadBuffer(bytes int) error {
+	r.asked <- bytes
+	return errors.New("no room at all")
+}
+
+// TestUnread: a burst of questions finds room in the kernel until it is read; a kernel that
+// gives none is served all the same.
+func TestUnread(t *testing.T) {
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := newGate()
+	close(g.open)
+	s := &server.Server{Resolver: g}
+	served, asked := make(chan error, 1), make(chan int, 1)
+	go func() { served <- s.ServeUDP(roomy{pc, asked}) }()
+	const burst, each = 1000, 1000 // questions, and what the kernel counts for one and more
+	if got := <-asked; got < burst*each {
+		t.Errorf("room for %d bytes, which is less than %d questions", got, burst)
+	}
+	c := dialUDP(t, pc.LocalAddr().String())
+	if _, err := c.Write(query(t, "www.example.", wire.TypeA, nil)); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := c.Read(make([]byte, 512)); err != nil {
+		t.Errorf("no answer: %v", err)
+	}
+	if err := errors.Join(s.Shutdown(context.Background()), <-served); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRate: above the rate there are truncated answers and silence, in turns; loopback is
 // exempt unless it is said otherwise.
 func TestRate(t *testing.T) {
