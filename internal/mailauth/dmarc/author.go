@@ -90,10 +90,13 @@ func newParser() *netmail.AddressParser {
 func bracketed(value string) (*netmail.Address, bool) {
 	inner := value
 	if strings.Count(value, "<") == 1 && strings.Count(value, ">") == 1 {
-		_, rest, _ := strings.Cut(value, "<")
+		before, rest, _ := strings.Cut(value, "<")
 		address, behind, ok := strings.Cut(rest, ">")
 		if !ok || strings.Contains(behind, "@") {
 			return nil, false
+		}
+		if strings.Contains(before, "@") && strings.ContainsAny(before, `,;:"()\`) {
+			return nil, false // one address more, which a reader may be shown instead
 		}
 		inner = address
 	}
