@@ -19,7 +19,8 @@ import (
 //   - more than three domains (RFC 9989 §11.5);
 //   - a From that cannot be read. Where it holds one address in angle brackets, as in the
 //     forbidden but frequent "a@example.com <a@example.com>" or "Doe, John <a@example.com>",
-//     that one counts, and a dot at the end of a domain does not.
+//     that one counts, and a dot at the end of a domain does not. It does not count behind
+//     another address of a broken list, or in a string or comment behind one.
 //
 // Several addresses of one domain are one author's domain. Groups count as their members.
 func Authors(from []string) ([]dns.Name, error) {
