@@ -1,5 +1,5 @@
 // Package store keeps what must outlive the process, mail first: it implements
-// queue.Store, reputation.Store and report.Store on two engines, SQLite for one machine and PostgreSQL
+// queue.Store and reputation.Store on two engines, SQLite for one machine and PostgreSQL
 // for several that share a queue (no standard; RFC 5321 §4.2.5 is why it waits for stable
 // storage).
 //
@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"mxward/internal/queue"
-	"mxward/internal/report"
 	"mxward/internal/reputation"
 )
 
@@ -29,7 +28,6 @@ import (
 type Engine interface {
 	queue.Store
 	reputation.Store
-	report.Store
 	// SaveState keeps what write gives it, under a name of an owner's: the old or the new
 	// one is there, whole, whatever happens meanwhile. Owners that save at the same time
 	// under one name get in each other's way, and one of them an error. ErrStateSize is that

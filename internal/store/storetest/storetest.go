@@ -51,8 +51,6 @@ func Run(t *testing.T, fresh Fresh) {
 		{"last two jobs", testLastJobs},
 		{"contacts", testContacts},
 		{"contacts of odd clients", testOddContacts},
-		{"counts for reports", testCounts},
-		{"limits of counts", testCountLimits},
 		{"kept state", testKeptState},
 		{"kept state, broken off", testBrokenState},
 	} {
