@@ -90,18 +90,38 @@ func (r *Resolver) send(ctx context.Context, p packet) (reply, error) {
 	case !p.recurse: // a recursive resolver may have to work for long
 		limit = r.servers.patience(p.server)
 	}
-	return r.packets.here(ctx, p, func(ctx context.Context) (rep reply, err error) {
+	return r.packets.here(ctx, p, func(h *hangup) (rep reply, err error) {
 		defer r.recovered(p.question(), &err)
 		began := time.Now()
-		deadline := began.Add(limit)
+		w := wait{h, began.Add(limit)}
 		if p.proto == "tcp" {
-			rep, err = r.overTCP(ctx, p, deadline)
+			rep, err = r.overTCP(w, p)
 		} else {
-			rep, err = r.overUDP(ctx, p, deadline)
+			rep, err = r.overUDP(w, p)
 		}
 		rep.took = time.Since(began)
 		return rep, err
 	})
+}
+
+// wait is how long to wait for one server, and who may end it.
+type wait struct {
+	*hangup
+	deadline time.Time
+}
+
+// at makes waiting for a connection end with the wait.
+func (w wait) at(conn net.Conn) {
+	conn.SetDeadline(w.deadline)
+	w.with(func() { conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+// failed gives the error of a connection as that of its server, or of our own network.
+func (w wait) failed(err error) error {
+	if gone := w.err(); gone != nil {
+		return gone
+	}
+	return socketError(err)
 }
 
 // query is a question as it went out, which its reply must fit.
@@ -213,30 +233,26 @@ func equalFold(a, b []byte) bool {
 
 // overUDP sends one datagram and waits for its reply. What is not the reply is dropped and
 // the wait goes on: otherwise any datagram from anywhere could end the question.
-func (r *Resolver) overUDP(ctx context.Context, p packet, deadline time.Time) (reply, error) {
-	conn, err := r.dialUDP(ctx, p, deadline)
+func (r *Resolver) overUDP(w wait, p packet) (reply, error) {
+	conn, err := r.dialUDP(w, p)
 	if err != nil {
 		return reply{}, err
 	}
 	defer conn.Close()
-	defer hangUp(ctx, conn, deadline)()
+	w.at(conn)
 	q, err := r.compose(p, conn.LocalAddr())
 	if err != nil {
 		return reply{}, err
 	}
-	if _, err := conn.Write(q.bytes); err != nil {
-		return reply{}, socketError(ctx, err)
-	}
-	r.counts.packets.Add(1)
 	datagram := r.datagrams.Get().(*[maxDatagram]byte)
 	defer r.datagrams.Put(datagram)
 	buf := datagram[:]
+	r.counts.packets.Add(1)
 	var stray error
 	strays, size := 0, 0
-	for ; strays < maxStrays; strays++ {
-		n, err := conn.Read(buf)
+	for n, err := converse(conn, q.bytes, buf); ; n, err = conn.Read(buf) {
 		if err != nil {
-			err = socketError(ctx, err)
+			err = w.failed(err)
 			var se *serverError
 			if stray != nil && errors.As(err, &se) && se.fault == faultSilent {
 				break
@@ -258,11 +274,25 @@ func (r *Resolver) overUDP(ctx context.Context, p packet, deadline time.Time) (r
 		if near && p.wary {
 			return reply{size: size}, &serverError{fault: faultMalformed, said: "a datagram that is not the reply", err: err, heard: true, near: err}
 		}
-	}
-	if strays >= maxStrays {
-		r.counts.limits[limitStrays].Add(1)
+		if strays++; strays >= maxStrays {
+			r.counts.limits[limitStrays].Add(1)
+			break
+		}
 	}
 	return reply{size: size}, &serverError{fault: faultMalformed, said: "nothing but datagrams that do not answer", err: stray, heard: true}
+}
+
+// converse sends a datagram and reads the first that comes.
+func converse(conn net.Conn, out, in []byte) (int, error) {
+	if c, ok := conn.(interface {
+		converse(out, in []byte) (int, error)
+	}); ok {
+		return c.converse(out, in)
+	}
+	if _, err := conn.Write(out); err != nil {
+		return 0, err
+	}
+	return conn.Read(in)
 }
 
 // learn remembers what a reply shows of its server's ways.
@@ -277,13 +307,13 @@ func (r *Resolver) learn(q *query, b []byte, msg *wire.Msg) {
 }
 
 // overTCP asks over a connection of its own (RFC 7766).
-func (r *Resolver) overTCP(ctx context.Context, p packet, deadline time.Time) (reply, error) {
-	conn, err := r.dial(ctx, p, deadline)
+func (r *Resolver) overTCP(w wait, p packet) (reply, error) {
+	conn, err := r.dial(w, p)
 	if err != nil {
 		return reply{}, err
 	}
 	defer conn.Close()
-	defer hangUp(ctx, conn, deadline)()
+	w.at(conn)
 	q, err := r.compose(p, conn.LocalAddr())
 	if err != nil {
 		return reply{}, err
@@ -291,16 +321,16 @@ func (r *Resolver) overTCP(ctx context.Context, p packet, deadline time.Time) (r
 	// Length and question leave in one segment: RFC 7766 §8.
 	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(q.bytes)), uint16(len(q.bytes)))
 	if _, err := conn.Write(append(framed, q.bytes...)); err != nil {
-		return reply{}, socketError(ctx, err)
+		return reply{}, w.failed(err)
 	}
 	r.counts.packets.Add(1)
 	var length [2]byte
 	if _, err := io.ReadFull(conn, length[:]); err != nil {
-		return reply{}, socketError(ctx, err)
+		return reply{}, w.failed(err)
 	}
 	buf := make([]byte, binary.BigEndian.Uint16(length[:]))
 	if _, err := io.ReadFull(conn, buf); err != nil {
-		return reply{}, socketError(ctx, err)
+		return reply{}, w.failed(err)
 	}
 	msg, _, err := q.read(buf)
 	if err == nil && msg.Truncated {
@@ -313,49 +343,41 @@ func (r *Resolver) overTCP(ctx context.Context, p packet, deadline time.Time) (r
 	return reply{msg: msg, size: len(buf)}, nil
 }
 
-func (r *Resolver) dial(ctx context.Context, p packet, deadline time.Time) (net.Conn, error) {
-	dialing, cancel := context.WithDeadline(ctx, deadline)
+func (r *Resolver) dial(w wait, p packet) (net.Conn, error) {
+	ctx, cancel := context.WithDeadline(context.Background(), w.deadline)
 	defer cancel()
+	w.with(cancel)
 	if p.tls != nil {
-		return p.tls.connect(dialing, r.Dial, p.server.String())
+		return p.tls.connect(ctx, r.Dial, p.server.String())
 	}
-	conn, err := r.Dial(dialing, p.proto, p.server.String())
-	return r.dialled(ctx, p, conn, err)
+	conn, err := r.Dial(ctx, p.proto, p.server.String())
+	return r.dialled(w, p, conn, err)
 }
 
 // dialUDP is dial for a datagram, which waits for nothing unless Dial is the caller's, or
 // has to find the interface of a link-local address.
-func (r *Resolver) dialUDP(ctx context.Context, p packet, deadline time.Time) (net.Conn, error) {
+func (r *Resolver) dialUDP(w wait, p packet) (net.Conn, error) {
 	if !r.ownSockets || p.server.Addr().Zone() != "" {
-		return r.dial(ctx, p, deadline)
+		return r.dial(w, p)
 	}
-	conn, err := openUDP(p.server)
-	return r.dialled(ctx, p, conn, err)
+	conn, err := r.sockets.open(p.server)
+	return r.dialled(w, p, conn, err)
 }
 
-func (r *Resolver) dialled(ctx context.Context, p packet, conn net.Conn, err error) (net.Conn, error) {
+func (r *Resolver) dialled(w wait, p packet, conn net.Conn, err error) (net.Conn, error) {
 	if err == nil {
 		return conn, nil
 	}
 	if isLocal(err) {
 		r.logNoRoute(p.server, err)
 	}
-	return nil, socketError(ctx, err)
-}
-
-// hangUp makes all waiting end at the deadline or when ctx does. The function that it
-// gives ends the watch.
-func hangUp(ctx context.Context, conn net.Conn, deadline time.Time) (stop func() bool) {
-	conn.SetDeadline(deadline)
-	return context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	return nil, w.failed(err)
 }
 
 // socketError tells our trouble from the server's.
-func socketError(ctx context.Context, err error) error {
+func socketError(err error) error {
 	var timeout net.Error
 	switch {
-	case ctx.Err() == context.Canceled:
-		return ctx.Err()
 	case isLocal(err):
 		return &serverError{fault: faultLocal, said: cause(err).Error(), err: err}
 	case errors.Is(err, syscall.ECONNREFUSED):

@@ -52,15 +52,15 @@ func (g *flights[K, V]) do(ctx context.Context, key K, limit time.Duration, work
 }
 
 // here is do for work that is short: who asks first does it itself, which spares a
-// goroutine. It stays with the work, though its own ctx ends, for as long as others wait.
-func (g *flights[K, V]) here(ctx context.Context, key K, work func(context.Context) (V, error)) (V, error) {
+// goroutine. It stays with the work, though its own ctx ends, for as long as others wait; the
+// hangup tells it when all have gone.
+func (g *flights[K, V]) here(ctx context.Context, key K, work func(*hangup) (V, error)) (V, error) {
 	var none V
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}
-	own, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
-	f, first := g.board(key, cancel)
+	h := &hangup{}
+	f, first := g.board(key, h.now)
 	if !first {
 		select {
 		case <-f.done:
@@ -71,7 +71,7 @@ func (g *flights[K, V]) here(ctx context.Context, key K, work func(context.Conte
 		}
 	}
 	stay := context.AfterFunc(ctx, func() { g.leave(key, f) })
-	f.value, f.err = work(own)
+	f.value, f.err = work(h)
 	g.mu.Lock()
 	g.remove(key, f)
 	g.mu.Unlock()
@@ -80,6 +80,46 @@ func (g *flights[K, V]) here(ctx context.Context, key K, work func(context.Conte
 		return none, ctx.Err()
 	}
 	return f.value, f.err
+}
+
+// hangup ends, from another goroutine, work that waits. It is a context without what a
+// question to one server has no use for. The zero value is ready.
+type hangup struct {
+	mu   sync.Mutex
+	done bool
+	end  func()
+}
+
+// with says what ends the work from here on.
+func (h *hangup) with(end func()) {
+	h.mu.Lock()
+	h.end = end
+	done := h.done
+	h.mu.Unlock()
+	if done {
+		end()
+	}
+}
+
+// now ends the work, also what has not begun.
+func (h *hangup) now() {
+	h.mu.Lock()
+	h.done = true
+	end := h.end
+	h.mu.Unlock()
+	if end != nil {
+		end()
+	}
+}
+
+// err gives the error of work that was ended, nil for other work.
+func (h *hangup) err() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.done {
+		return context.Canceled
+	}
+	return nil
 }
 
 // board gives the flight for key, and whether it begins now.

@@ -298,13 +298,15 @@ func TestFlightHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g flights[string, int]
 		ended := 0
-		work := func(ctx context.Context) (int, error) {
+		work := func(h *hangup) (int, error) {
+			gone := make(chan struct{})
+			h.with(func() { close(gone) })
 			select {
 			case <-time.After(time.Second):
 				return 1, nil
-			case <-ctx.Done():
+			case <-gone:
 				ended++
-				return 0, ctx.Err()
+				return 0, h.err()
 			}
 		}
 		alone, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -343,7 +345,7 @@ func TestOpenUDP(t *testing.T) {
 	}
 	defer server.Close()
 	at := server.LocalAddr().(*net.UDPAddr).AddrPort()
-	conn, err := openUDP(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
+	conn, err := new(udpSockets).open(netip.AddrPortFrom(at.Addr().Unmap(), at.Port()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -389,7 +391,7 @@ func TestLinkLocal(t *testing.T) {
 		dialled = address
 		return ours, nil
 	}}
-	conn, err := r.dialUDP(t.Context(), packet{proto: "udp", server: netip.MustParseAddrPort("[fe80::1%eth0]:53")}, time.Now().Add(time.Minute))
+	conn, err := r.dialUDP(wait{&hangup{}, time.Now().Add(time.Minute)}, packet{proto: "udp", server: netip.MustParseAddrPort("[fe80::1%eth0]:53")})
 	if err != nil {
 		t.Fatal(err)
 	}

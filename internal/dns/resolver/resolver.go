@@ -117,6 +117,7 @@ type Resolver struct {
 	slots     slots
 
 	ownSockets bool // Dial is our own
+	sockets    udpSockets
 	renewals   chan struct{}
 	counts     counters
 }

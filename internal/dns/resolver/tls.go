@@ -40,18 +40,26 @@ func (s *tlsServer) connect(ctx context.Context, dial func(context.Context, stri
 	}
 	plain, err := dial(ctx, "tcp", address)
 	if err != nil {
-		return nil, socketError(ctx, err)
+		return nil, dialError(ctx, err)
 	}
 	conn := tls.Client(plain, s.config)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		plain.Close()
 		if ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil, socketError(ctx, err)
+			return nil, dialError(ctx, err)
 		}
 		// Another resolver may be there in its place: nothing is asked of it.
 		return nil, &serverError{fault: faultFailed, said: "no TLS: " + cause(err).Error(), err: err, heard: true}
 	}
 	return &tlsConn{Conn: conn, server: s}, nil
+}
+
+// dialError is socketError, unless nobody waits any more.
+func dialError(ctx context.Context, err error) error {
+	if ctx.Err() == context.Canceled {
+		return ctx.Err()
+	}
+	return socketError(err)
 }
 
 func (s *tlsServer) take() net.Conn {
