@@ -20,10 +20,25 @@ const (
 	maxCookie        = clientCookieSize + maxServerCookie
 )
 
+// clientFor is how long a client cookie serves before our address is looked at again.
+const clientFor = time.Minute
+
+// cookies gives our cookie for a server, and what it sent us last, empty for nothing.
+func (s *servers) cookies(server netip.AddrPort, conn net.Conn) (client [clientCookieSize]byte, theirs string) {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.state(server)
+	if !st.clientUntil.After(now) {
+		st.client, st.clientUntil = s.clientCookie(server, conn.LocalAddr()), now.Add(clientFor)
+	}
+	return st.client, st.cookie
+}
+
 // clientCookie makes the cookie for one server as seen from one of our addresses, so that
 // nobody can follow us from server to server or from network to network (RFC 9018 §3). The
 // hash is keyed by a secret of this process, and its inputs have one length.
-func (s *servers) clientCookie(server netip.AddrPort, local net.Addr) []byte {
+func (s *servers) clientCookie(server netip.AddrPort, local net.Addr) [clientCookieSize]byte {
 	s.secretOnce.Do(func() { rand.Read(s.secret[:]) }) // never fails: crypto/rand
 	var in [64]byte
 	copy(in[:], s.secret[:])
@@ -35,17 +50,7 @@ func (s *servers) clientCookie(server netip.AddrPort, local net.Addr) []byte {
 		copy(in[48:], tcp.IP.To16())
 	}
 	sum := sha256.Sum256(in[:])
-	return sum[:clientCookieSize]
-}
-
-// cookie gives what the server sent us last; empty for nothing.
-func (s *servers) cookie(server netip.AddrPort) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st := s.m[server]; st != nil {
-		return st.cookie
-	}
-	return ""
+	return [clientCookieSize]byte(sum[:])
 }
 
 // baked remembers the server's cookie, or that it has none.

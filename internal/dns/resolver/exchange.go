@@ -133,18 +133,18 @@ type query struct {
 	known  bool   // the server has given us a cookie before
 }
 
-// compose makes the bytes, with a random ID (RFC 5452 §9.2). The local address is that of
-// the socket: a client cookie is for one server and one address of ours.
-func (r *Resolver) compose(p packet, local net.Addr) (*query, error) {
+// compose makes the bytes, with a random ID (RFC 5452 §9.2). The connection says which of our
+// addresses it leaves from: a client cookie is for one server and one address of ours.
+func (r *Resolver) compose(p packet, conn net.Conn) (*query, error) {
 	var random [2 + maxName/8 + 1]byte
 	rand.Read(random[:]) // never fails: crypto/rand
 	q := &query{packet: p, id: binary.BigEndian.Uint16(random[:])}
 	var cookie []byte
 	if p.edns && p.cookies {
-		q.client = r.servers.clientCookie(p.server, local)
-		server := r.servers.cookie(p.server)
-		q.known = server != ""
-		cookie = append(slices.Clip(q.client), server...)
+		client, theirs := r.servers.cookies(p.server, conn)
+		q.known = theirs != ""
+		cookie = append(client[:], theirs...)
+		q.client = cookie[:clientCookieSize]
 	}
 	var err error
 	if q.bytes, err = encode(q.id, p.ask, p.edns, cookie); err != nil {
@@ -240,7 +240,7 @@ func (r *Resolver) overUDP(w wait, p packet) (reply, error) {
 	}
 	defer conn.Close()
 	w.at(conn)
-	q, err := r.compose(p, conn.LocalAddr())
+	q, err := r.compose(p, conn)
 	if err != nil {
 		return reply{}, err
 	}
@@ -314,7 +314,7 @@ func (r *Resolver) overTCP(w wait, p packet) (reply, error) {
 	}
 	defer conn.Close()
 	w.at(conn)
-	q, err := r.compose(p, conn.LocalAddr())
+	q, err := r.compose(p, conn)
 	if err != nil {
 		return reply{}, err
 	}

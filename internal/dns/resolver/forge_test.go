@@ -329,7 +329,7 @@ func TestCookies(t *testing.T) {
 				if tcp := w.Resolver.Stats().TCP > 0; tcp != tt.tcp {
 					t.Errorf("TCP: %v", tcp)
 				}
-				if c := w.Resolver.servers.cookie(candidateFor(comAddr)); (c != "") != tt.known {
+				if _, c := w.Resolver.servers.cookies(candidateFor(comAddr), localAt{}); (c != "") != tt.known {
 					t.Errorf("remembered: %q", c)
 				}
 			})
@@ -370,23 +370,36 @@ func nameOf(q []byte) string {
 	return name
 }
 
-// Each server gets a cookie of its own, and so does each address of ours.
+// localAt is a connection from an address of ours.
+type localAt struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c localAt) LocalAddr() net.Addr { return c.addr }
+
+// Each server gets a cookie of its own, and so does each address of ours; a new address is
+// noticed within a minute.
 func TestClientCookies(t *testing.T) {
-	var s servers
-	seen := map[string]bool{}
-	for _, server := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"} {
-		for _, local := range []net.Addr{&net.UDPAddr{IP: net.IPv4(192, 0, 2, 9)}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 10)}, nil} {
-			c := s.clientCookie(candidateFor(server), local)
-			if len(c) != clientCookieSize || !bytes.Equal(c, s.clientCookie(candidateFor(server), local)) {
-				t.Errorf("%s: %x", server, c)
+	synctest.Test(t, func(t *testing.T) {
+		var s servers
+		seen := map[[clientCookieSize]byte]bool{}
+		for _, server := range []string{"192.0.2.1", "192.0.2.2", "2001:db8::1"} {
+			for _, local := range []net.Addr{&net.UDPAddr{IP: net.IPv4(192, 0, 2, 9)}, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 10)}, nil} {
+				time.Sleep(clientFor)
+				c, _ := s.cookies(candidateFor(server), localAt{addr: local})
+				if again, _ := s.cookies(candidateFor(server), localAt{addr: local}); again != c {
+					t.Errorf("%s: %x, then %x", server, c, again)
+				}
+				seen[c] = true
 			}
-			seen[string(c)] = true
 		}
-	}
-	same := s.clientCookie(candidateFor("192.0.2.1"), &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 7})
-	if len(seen) != 9 || !seen[string(same)] {
-		t.Errorf("%d different cookies, want 9; over TCP %x", len(seen), same)
-	}
+		time.Sleep(clientFor)
+		same, _ := s.cookies(candidateFor("192.0.2.1"), localAt{addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 7}})
+		if len(seen) != 9 || !seen[same] {
+			t.Errorf("%d different cookies, want 9; over TCP %x", len(seen), same)
+		}
+	})
 }
 
 // EDNS with options unknown to a server, which drops such questions: the second packet

@@ -123,7 +123,7 @@ func FuzzReply(f *testing.F) {
 func FuzzRead(f *testing.F) {
 	seeds(f)
 	r := &Resolver{}
-	q, err := r.compose(packet{server: candidateAt(1), proto: "udp", edns: true, mixed: true, cookies: true, ask: fuzzAsk}, nil)
+	q, err := r.compose(packet{server: candidateAt(1), proto: "udp", edns: true, mixed: true, cookies: true, ask: fuzzAsk}, localAt{})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -52,7 +52,10 @@ type serverState struct {
 	flat      time.Time              // until when: it does not repeat the case of letters
 	whole     time.Time              // until when: it fails at parts of names
 	cookie    string                 // its DNS cookie; empty for none
+	client    [clientCookieSize]byte // ours for it, until clientUntil
 	zone      dns.Name               // where it was silent, for flush
+
+	clientUntil time.Time
 }
 
 // family is the memory of IPv4 or IPv6 as a whole.

@@ -28,10 +28,18 @@ type udpSockets struct {
 	idle [2][]*udpSocket // by family
 }
 
-// udpSocket is a socket in the runtime's poller.
+// udpSocket is a socket in the runtime's poller. It has what its system calls need, so that
+// nothing is allocated for a question.
 type udpSocket struct {
 	file *os.File // so that its descriptor is closed after the last use, and not before
+	fd   uintptr
 	raw  syscall.RawConn
+	addr unix.RawSockaddrAny
+
+	ready   func(fd uintptr) bool // exchange, for raw
+	out, in []byte                // out: nil once it was sent
+	n       int
+	errno   syscall.Errno
 }
 
 // open gives a socket that is connected to a server.
@@ -44,9 +52,7 @@ func (s *udpSockets) open(server netip.AddrPort) (net.Conn, error) {
 			return nil, err
 		}
 	}
-	var to unix.RawSockaddrAny
-	size := putAddr(&to, server)
-	if errno := socket.connect(&to, size); errno != 0 {
+	if errno := socket.connect(putAddr(&socket.addr, server)); errno != 0 {
 		s.put(family, socket)
 		return nil, os.NewSyscallError("connect", errno)
 	}
@@ -85,7 +91,8 @@ func newUDPSocket(family int) (*udpSocket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	s := &udpSocket{file: os.NewFile(uintptr(fd), "udp")}
+	s := &udpSocket{file: os.NewFile(uintptr(fd), "udp"), fd: uintptr(fd)}
+	s.ready = s.exchange
 	if s.raw, err = s.file.SyscallConn(); err != nil {
 		s.file.Close()
 		return nil, err
@@ -96,37 +103,54 @@ func newUDPSocket(family int) (*udpSocket, error) {
 // reset takes the socket apart from its server, which gives its port back, and reads away
 // what came in meanwhile: with the next question it would only look like an attack.
 func (s *udpSocket) reset() bool {
-	nobody := unix.RawSockaddrAny{Addr: unix.RawSockaddr{Family: unix.AF_UNSPEC}} // connect(2)
-	if errno := s.connect(&nobody, unsafe.Sizeof(nobody.Addr)); errno != 0 {
+	s.out, s.in = nil, nil
+	s.addr.Addr.Family = unix.AF_UNSPEC // connect(2)
+	if errno := s.connect(unsafe.Sizeof(s.addr.Addr)); errno != 0 {
 		return false
 	}
-	empty := false
-	err := s.raw.Control(func(fd uintptr) {
-		var b [1]byte
-		for range maxLeftovers {
-			if _, errno := transfer(unix.SYS_RECVFROM, fd, b[:]); errno == unix.EAGAIN {
-				empty = true
-				return
-			}
+	var b [1]byte
+	for range maxLeftovers {
+		if _, errno := transfer(unix.SYS_RECVFROM, s.fd, b[:]); errno == unix.EAGAIN {
+			return s.file.SetDeadline(time.Time{}) == nil
 		}
-	})
-	return err == nil && empty && s.file.SetDeadline(time.Time{}) == nil
+	}
+	return false
 }
 
-// connect changes whom the socket talks to. Like the other calls here it does not wait, so
+// connect makes addr whom the socket talks to. Like the other calls here it does not wait, so
 // the scheduler is not told: with that, the runtime's monitor would be awake all the time.
-func (s *udpSocket) connect(to *unix.RawSockaddrAny, size uintptr) (errno syscall.Errno) {
-	err := s.raw.Control(func(fd uintptr) {
-		for {
-			if _, _, errno = unix.RawSyscall(unix.SYS_CONNECT, fd, uintptr(unsafe.Pointer(to)), size); errno != unix.EINTR {
-				return
-			}
+func (s *udpSocket) connect(size uintptr) syscall.Errno {
+	for {
+		_, _, errno := unix.RawSyscall(unix.SYS_CONNECT, s.fd, uintptr(unsafe.Pointer(&s.addr)), size)
+		if errno != unix.EINTR {
+			return errno
 		}
-	})
-	if err != nil {
-		return unix.EBADF
 	}
-	return errno
+}
+
+// exchange sends what is to be sent, and then reads; it reports whether there was something
+// to read. It sends when the poller watches already: so there is no need to look first
+// whether an answer is there.
+func (s *udpSocket) exchange(fd uintptr) bool {
+	if out := s.out; out != nil {
+		s.out = nil
+		_, s.errno = transfer(unix.SYS_SENDTO, fd, out)
+		return s.errno != 0 && s.errno != unix.EAGAIN // without room it is lost, as on the way
+	}
+	s.n, s.errno = transfer(unix.SYS_RECVFROM, fd, s.in)
+	return s.errno != unix.EAGAIN
+}
+
+// converse sends out, unless it is nil, and waits for a datagram.
+func (s *udpSocket) converse(out, in []byte) (int, error) {
+	s.out, s.in = out, in
+	if err := s.raw.Read(s.ready); err != nil {
+		return 0, err
+	}
+	if s.errno != 0 {
+		return 0, os.NewSyscallError("udp", s.errno)
+	}
+	return s.n, nil
 }
 
 // transfer sends or receives a datagram without waiting.
@@ -152,50 +176,15 @@ type udpConn struct {
 	socket *udpSocket // nil once it was given back
 }
 
-// converse sends a datagram and reads the first that comes. It sends when it has begun to
-// wait: so there is no need to look first whether an answer is there already.
-func (c *udpConn) converse(out, in []byte) (n int, err error) {
-	sent := false
-	return c.wait(func(fd uintptr) (int, syscall.Errno) {
-		if sent {
-			return transfer(unix.SYS_RECVFROM, fd, in)
-		}
-		sent = true
-		if _, errno := transfer(unix.SYS_SENDTO, fd, out); errno != 0 && errno != unix.EAGAIN { // no room: it is lost, as on the way
-			return 0, errno
-		}
-		return 0, unix.EAGAIN
-	})
-}
+// converse sends a datagram and reads the first that comes.
+func (c *udpConn) converse(out, in []byte) (int, error) { return c.socket.converse(out, in) }
 
 // Read reads one datagram. A file would take an empty one for its end.
-func (c *udpConn) Read(b []byte) (int, error) {
-	return c.wait(func(fd uintptr) (int, syscall.Errno) { return transfer(unix.SYS_RECVFROM, fd, b) })
-}
-
-// wait repeats a call whenever there may be something to read, until it says more than that
-// there is nothing.
-func (c *udpConn) wait(call func(fd uintptr) (int, syscall.Errno)) (n int, err error) {
-	var errno syscall.Errno
-	err = c.socket.raw.Read(func(fd uintptr) bool {
-		n, errno = call(fd)
-		return errno != unix.EAGAIN
-	})
-	if err != nil {
-		return 0, err
-	}
-	if errno != 0 {
-		return 0, os.NewSyscallError("udp", errno)
-	}
-	return n, nil
-}
+func (c *udpConn) Read(b []byte) (int, error) { return c.socket.converse(nil, b) }
 
 // Write implements net.Conn.
-func (c *udpConn) Write(b []byte) (n int, err error) {
-	var errno syscall.Errno
-	if err := c.socket.raw.Control(func(fd uintptr) { n, errno = transfer(unix.SYS_SENDTO, fd, b) }); err != nil {
-		return 0, err
-	}
+func (c *udpConn) Write(b []byte) (int, error) {
+	n, errno := transfer(unix.SYS_SENDTO, c.socket.fd, b)
 	if errno != 0 {
 		return 0, os.NewSyscallError("send", errno)
 	}
@@ -233,17 +222,17 @@ func (c *udpConn) Close() error {
 
 // LocalAddr implements net.Conn.
 func (c *udpConn) LocalAddr() net.Addr {
-	var local netip.AddrPort
-	_ = c.socket.raw.Control(func(fd uintptr) {
-		sa, _ := unix.Getsockname(int(fd))
-		switch sa := sa.(type) {
-		case *unix.SockaddrInet4:
-			local = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-		case *unix.SockaddrInet6:
-			local = netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), uint16(sa.Port))
-		}
-	})
-	return net.UDPAddrFromAddrPort(local)
+	sa, err := unix.Getsockname(int(c.socket.fd))
+	if err != nil {
+		return nil
+	}
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return &net.UDPAddr{IP: sa.Addr[:], Port: sa.Port}
+	case *unix.SockaddrInet6:
+		return &net.UDPAddr{IP: sa.Addr[:], Port: sa.Port}
+	}
+	return nil
 }
 
 // RemoteAddr implements net.Conn.
