@@ -214,7 +214,28 @@ func (n Name) In(zone Name) bool {
 	if zone == Root {
 		return true
 	}
-	return n == zone || wire.IsSubDomain(zone.text, n.text)
+	above := len(n.text) - len(zone.text) - 1
+	if above <= 0 {
+		return n == zone
+	}
+	return n.text[above] == '.' && n.text[above+1:] == zone.text && !escaped(n.text, above)
+}
+
+// escaped reports whether the character at i belongs to an escape, and so parts no labels.
+func escaped(text string, i int) bool {
+	slashes := 0
+	for i--; i >= 0 && text[i] == '\\'; i-- {
+		slashes++
+	}
+	return slashes%2 == 1
+}
+
+// CountLabels gives the number of labels; the root has none.
+func (n Name) CountLabels() int {
+	if n == Root || n.IsZero() {
+		return 0
+	}
+	return wire.CountLabel(n.text)
 }
 
 // Child puts a label in front of n.

@@ -264,7 +264,7 @@ func (p *Proof) Wildcard(name dns.Name, labels int) (Denial, error) {
 	none := func() (Denial, error) {
 		return 0, p.missing("there is no proof that the wildcard below %s stands for %s", ancestor(name, labels), name)
 	}
-	if !name.In(p.zone) || labels < labelCount(p.zone) || labels >= len(name.Labels()) {
+	if !name.In(p.zone) || labels < labelCount(p.zone) || labels >= name.CountLabels() {
 		return none()
 	}
 	if len(p.nsec3) == 0 {

@@ -360,7 +360,7 @@ func compare(a, b dns.Name) int {
 // labelCount counts as RRSIG.Labels does: without the root and without a leading "*"
 // (RFC 4034 §3.1.3).
 func labelCount(name dns.Name) int {
-	n := len(name.Labels())
+	n := name.CountLabels()
 	if name.String() == "*" || strings.HasPrefix(name.String(), "*.") {
 		n--
 	}
@@ -369,7 +369,7 @@ func labelCount(name dns.Name) int {
 
 // ancestor gives the last n labels of a name.
 func ancestor(name dns.Name, n int) dns.Name {
-	for have := len(name.Labels()); have > n; have-- {
+	for have := name.CountLabels(); have > n; have-- {
 		name, _ = name.Parent()
 	}
 	return name

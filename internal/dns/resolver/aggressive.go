@@ -386,7 +386,7 @@ func (g *gathering) expand(zone dns.Name, a ask) *piece {
 				}
 			}
 			g.take(closer)
-			d, err := g.proof.With(g.authority).Wildcard(a.name, len(at.Labels()))
+			d, err := g.proof.With(g.authority).Wildcard(a.name, at.CountLabels())
 			if err != nil || d != dnssec.Proven {
 				return nil
 			}
@@ -482,7 +482,7 @@ func (v *vetting) teach(l lesson) {
 // encloser, which has so many labels.
 func expanded(zone dns.Name, set dnssec.Set, verdict dnssec.Verdict, proof *dnssec.Proof) lesson {
 	encloser := set.Name
-	for len(encloser.Labels()) > verdict.Labels {
+	for encloser.CountLabels() > verdict.Labels {
 		encloser, _ = encloser.Parent()
 	}
 	l := lesson{zone: zone, denials: proof.Sets}

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"hash/maphash"
 	"time"
 
 	wire "github.com/miekg/dns"
@@ -95,18 +96,18 @@ func (c *cache) findUntil(a ask, now time.Time, extra time.Duration) *piece {
 // locate gives the entry of the piece that answers for a name and type, or of the alias
 // that stands there. A name that does not exist has no types (RFC 2308 §5).
 func (c *cache) locate(name []byte, a ask, now int64) *entry {
-	key := cacheKey{kindPiece, a}
-	if e := c.lookup(name, key); e != nil && e.expires > now {
+	key, hashed := cacheKey{kindPiece, a}, maphash.Bytes(c.seed, name)
+	if e := c.lookupHashed(name, hashed, key); e != nil && e.expires > now {
 		return e
 	}
 	if !besideAlias(a.typ) {
 		key.typ = dns.TypeCNAME
-		if e := c.lookup(name, key); e != nil && e.expires > now && !e.value.(*piece).target.IsZero() {
+		if e := c.lookupHashed(name, hashed, key); e != nil && e.expires > now && !e.value.(*piece).target.IsZero() {
 			return e
 		}
 	}
 	key.typ = anyType
-	if e := c.lookup(name, key); e != nil && e.expires > now {
+	if e := c.lookupHashed(name, hashed, key); e != nil && e.expires > now {
 		return e
 	}
 	return nil

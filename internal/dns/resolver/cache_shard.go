@@ -102,8 +102,10 @@ func (c *cache) limit(entries, bytes int) {
 func (c *cache) since(t time.Time) int64 { return int64(t.Sub(c.base)) }
 
 // hash mixes the name's hash with the rest of the key.
-func (c *cache) hash(name []byte, k entryKey) uint64 {
-	h := maphash.Bytes(c.seed, name) ^ uint64(k.typ)<<16 ^ uint64(k.kind)<<8
+func (c *cache) hash(name []byte, k entryKey) uint64 { return k.mix(maphash.Bytes(c.seed, name)) }
+
+func (k entryKey) mix(name uint64) uint64 {
+	h := name ^ uint64(k.typ)<<16 ^ uint64(k.kind)<<8
 	if k.dnssec {
 		h ^= 1
 	}
@@ -119,8 +121,13 @@ func (c *cache) shard(hash uint64) *shard { return &c.shards[hash>>40%uint64(len
 // lookup finds an entry, expired or not, by its name on the wire in lower case. The name is
 // compared, not just its hash: two names must never share an answer.
 func (c *cache) lookup(name []byte, key cacheKey) *entry {
+	return c.lookupHashed(name, maphash.Bytes(c.seed, name), key)
+}
+
+// lookupHashed is lookup with the name's hash, for who looks up one name more than once.
+func (c *cache) lookupHashed(name []byte, hashed uint64, key cacheKey) *entry {
 	k := entryKey{key.typ, key.kind, key.dnssec, key.unchecked}
-	hash := c.hash(name, k)
+	hash := k.mix(hashed)
 	s := c.shard(hash)
 	s.mu.Lock()
 	e := s.m[hash]

@@ -3,6 +3,7 @@ package resolver
 import (
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"mxward/internal/dns"
@@ -10,7 +11,7 @@ import (
 
 // delegation is how to reach a zone: the names of its servers as the parent gives them,
 // and the parent's glue. Glue serves for that alone and never becomes an answer
-// (RFC 2181 §5.4.1). It is never changed once it is in use.
+// (RFC 2181 §5.4.1). It is never changed once it is in use, but for roll.
 type delegation struct {
 	zone  dns.Name
 	names []dns.Name
@@ -22,6 +23,8 @@ type delegation struct {
 
 	since time.Time
 	lease time.Time // absolute; zero for the root, which lasts
+
+	roll atomic.Pointer[rollCall]
 }
 
 // root gives the root's delegation, made of the hints.
@@ -34,6 +37,14 @@ func (r *Resolver) root() *delegation {
 		d.glue[h.Name] = append(d.glue[h.Name], h.Addr.Unmap())
 	}
 	return d
+}
+
+// until gives the same delegation with another end.
+func (d *delegation) until(lease time.Time) *delegation {
+	return &delegation{
+		zone: d.zone, names: d.names, glue: d.glue, ttl: d.ttl, above: d.above, ds: d.ds, fixed: d.fixed,
+		since: d.since, lease: lease,
+	}
 }
 
 // same reports whether two delegations lead to the same servers.

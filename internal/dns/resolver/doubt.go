@@ -80,9 +80,7 @@ func (r *Resolver) lease(cut *delegation) time.Time {
 func (r *Resolver) shorten(zone dns.Name, end time.Time) {
 	d, ok := r.cache.get(delegationKey(zone), time.Now()).(*delegation)
 	if ok && !end.IsZero() && end.Before(d.lease) {
-		less := *d
-		less.lease = end
-		r.cache.keepDelegation(&less)
+		r.cache.keepDelegation(d.until(end))
 	}
 }
 

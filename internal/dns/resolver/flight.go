@@ -29,9 +29,9 @@ type flight[V any] struct {
 }
 
 // do gives the result of work, which is started unless it runs already. The work has a
-// context of its own that ends after limit, and do returns ctx's error if ctx ends first.
-// Work must not panic.
-func (g *flights[K, V]) do(ctx context.Context, key K, limit time.Duration, work func(context.Context) (V, error)) (V, error) {
+// context of its own that ends after limit, or when it calls the function that goes with it;
+// do returns ctx's error if ctx ends first. Work must not panic.
+func (g *flights[K, V]) do(ctx context.Context, key K, limit time.Duration, work func(context.Context, context.CancelFunc) (V, error)) (V, error) {
 	if err := ctx.Err(); err != nil {
 		var none V
 		return none, err
@@ -138,7 +138,7 @@ func (g *flights[K, V]) board(key K, cancel context.CancelFunc) (f *flight[V], f
 	return f, true
 }
 
-func (g *flights[K, V]) join(ctx context.Context, key K, limit time.Duration, work func(context.Context) (V, error)) *flight[V] {
+func (g *flights[K, V]) join(ctx context.Context, key K, limit time.Duration, work func(context.Context, context.CancelFunc) (V, error)) *flight[V] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f := g.m[key]; f != nil {
@@ -157,7 +157,7 @@ func (g *flights[K, V]) join(ctx context.Context, key K, limit time.Duration, wo
 	g.m[key] = f
 	go func() {
 		defer cancel()
-		f.value, f.err = work(own)
+		f.value, f.err = work(own, cancel)
 		g.mu.Lock()
 		g.remove(key, f)
 		g.mu.Unlock()

@@ -63,6 +63,9 @@ func (r *Resolver) forward(ctx context.Context, led *ledger, f *forwarding) ([]*
 	var bogus error        // what the first said whose answer was
 	for range forwardRounds {
 		for _, c := range candidates {
+			if err := r.stepAside(ctx, led, c); err != nil {
+				return nil, err
+			}
 			pieces, err := r.askForward(ctx, led, f, c)
 			var fault *serverError
 			switch {

@@ -16,10 +16,9 @@ import (
 // whether the parent still gives the same.
 const refetchAfter = time.Minute
 
-// chase answers a question to the end of its alias chain (RFC 1034 §3.6.2, §5.3.3). Parent
-// is nil for a client's question.
-func (r *Resolver) chase(ctx context.Context, q dns.Question, parent *ledger) (dns.Answer, error) {
-	led := r.open(r.asks(q, parent != nil), parent)
+// chase answers a question to the end of its alias chain (RFC 1034 §3.6.2, §5.3.3). The
+// ledger is for its name.
+func (r *Resolver) chase(ctx context.Context, q dns.Question, led *ledger) (dns.Answer, error) {
 	var answer dns.Answer
 	seen := map[dns.Name]bool{q.Name: true}
 	for {
@@ -257,9 +256,15 @@ func (r *Resolver) askZone(ctx context.Context, led *ledger, a ask, cut *delegat
 		if !ok || ctx.Err() != nil {
 			return finding{}, a, crew.failure(ctx)
 		}
+		if !server.heard && r.slots.crowded() {
+			server = crew.heardInstead(server)
+		}
 		how := r.servers.manners(server.server)
 		if server.rounds > 0 || !how.parts {
 			a = led.ask // silent, perhaps since it drops what it does not like
+		}
+		if err := r.stepAside(ctx, led, server); err != nil {
+			return finding{}, a, err
 		}
 		found, err := r.askServer(ctx, led, a, cut.zone, server, how, why)
 		if a != led.ask && odd(found, err) {
@@ -277,12 +282,26 @@ func (r *Resolver) askZone(ctx context.Context, led *ledger, a ask, cut *delegat
 			crew.failed(ctx, server, fault)
 		case ctx.Err() != nil:
 			return finding{}, a, crew.failure(ctx)
-		case led.stepSpent() && len(crew.faults) > 0:
+		case led.stepSpent() && crew.faults.sum() > 0:
 			return finding{}, a, crew.failure(ctx) // enough were asked to know
 		default:
 			return finding{}, a, err // the end of the ledger
 		}
 	}
+}
+
+// stepAside makes way for other questions before one waits for a server that has not been
+// heard, or not the last time.
+func (r *Resolver) stepAside(ctx context.Context, led *ledger, c candidate) error {
+	switch {
+	case c.heard || r.slots.slowDown(ctx, led.place):
+		return nil
+	case ctx.Err() == context.DeadlineExceeded:
+		return led.exhausted(limitInFlight, "too many questions at once")
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return errJostled
 }
 
 // askServer asks one server: over UDP with EDNS, without EDNS where that is not

@@ -30,6 +30,7 @@ const (
 // question, so it needs no lock.
 type account struct {
 	counts    *counters
+	place     *slot  // nil for work of our own
 	signs     uint64 // signs of life from any server, when the question began
 	packets   int
 	bytes     int

@@ -43,10 +43,9 @@ func (r *Resolver) show(a ask, cut *delegation, m *minimiser) ask {
 	if m.full || !r.minimises(a, cut) {
 		return a
 	}
-	labels := a.name.Labels()
-	m.shown = max(m.shown, len(cut.zone.Labels()))
+	m.shown = max(m.shown, cut.zone.CountLabels())
 	for {
-		part := m.part(a.name, labels)
+		part := m.part(a.name)
 		if part == a.name {
 			return a
 		}
@@ -59,29 +58,29 @@ func (r *Resolver) show(a ask, cut *delegation, m *minimiser) ask {
 			m.asked++
 			return shorter
 		}
-		m.shown = len(part.Labels())
+		m.shown = part.CountLabels()
 	}
 }
 
 // part gives the next part of the name: one label more, or several once the name has proved
 // to be long. Labels that begin with an underscore are no border (RFC 9156 §2.3).
-func (m *minimiser) part(name dns.Name, labels []string) dns.Name {
-	step := 1
+func (m *minimiser) part(name dns.Name) dns.Name {
+	labels, step := name.CountLabels(), 1
 	if m.asked >= oneLabelEach {
-		step = max(1, (len(labels)-m.shown)/(maxMinimised-oneLabelEach))
+		step = max(1, (labels-m.shown)/(maxMinimised-oneLabelEach))
 	}
-	n := m.shown + step
-	for n < len(labels) && strings.HasPrefix(labels[len(labels)-n], "_") {
-		n++
-	}
-	for len(labels) > n {
+	part := name
+	for ; labels > m.shown+step; labels-- {
 		parent, ok := name.Parent()
 		if !ok {
 			break
 		}
-		name, labels = parent, labels[1:]
+		name = parent
+		if !strings.HasPrefix(name.String(), "_") {
+			part = name
+		}
 	}
-	return name
+	return part
 }
 
 // exists reports whether the cache has seen that a name is there.
@@ -92,7 +91,7 @@ func (r *Resolver) exists(a ask) bool {
 
 // learn takes the reply to a part of the name that led nowhere: no zone begins there.
 func (m *minimiser) learn(r *Resolver, part ask) {
-	m.shown = len(part.name.Labels())
+	m.shown = part.name.CountLabels()
 	r.uncut.add(part.name)
 }
 

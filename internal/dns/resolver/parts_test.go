@@ -215,7 +215,7 @@ func TestFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g flights[string, int]
 		runs := 0
-		work := func(ctx context.Context) (int, error) {
+		work := func(ctx context.Context, _ context.CancelFunc) (int, error) {
 			runs++
 			n := runs
 			select {

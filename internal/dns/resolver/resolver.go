@@ -92,10 +92,12 @@ type Resolver struct {
 	AnchorState AnchorState
 
 	// Limits; 0 stands for the default in brackets.
-	Timeout      time.Duration // for one question with all it takes [7 s]
-	MaxInFlight  int           // different questions at once; others wait [1000]
-	CacheEntries int           // [1,000,000]
-	CacheBytes   int           // [64 MiB]
+	Timeout time.Duration // for one question with all it takes [7 s]
+	// MaxInFlight is how many different questions run at once, and how many more may wait for
+	// servers that have not been heard; others wait for their turn [1000].
+	MaxInFlight  int
+	CacheEntries int // [1,000,000]
+	CacheBytes   int // [64 MiB]
 
 	// StaleFor is how long after its end an answer still serves where no new one can be
 	// had (RFC 8767) [24 h]; negative: not at all. Those of stub zones and of the zones in
@@ -163,7 +165,7 @@ func (r *Resolver) resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 		return answer, nil
 	}
 	if r.elsewhere.known(r.asks(q, false)) != nil {
-		return r.chase(ctx, q, nil)
+		return r.chase(ctx, q, r.open(r.asks(q, false), nil))
 	}
 	if answer, ok := r.fromCache(q); ok {
 		return answer, nil
@@ -231,29 +233,34 @@ func (r *Resolver) timeout() time.Duration {
 	return defaultTimeout
 }
 
-// answer does the work of one question, for everybody who waits for it.
-func (r *Resolver) answer(ctx context.Context, q dns.Question) (answer dns.Answer, err error) {
+// answer does the work of one question, for everybody who waits for it. End ends ctx.
+func (r *Resolver) answer(ctx context.Context, end context.CancelFunc, q dns.Question) (answer dns.Answer, err error) {
 	defer r.recovered(q, &err)
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	leave, err := r.slots.enter(ctx, end)
-	if err == nil {
-		defer leave()
-		growStack()
-		answer, err = r.chase(ctx, q, nil)
-	}
-	switch {
-	case err == nil:
-	case context.Cause(ctx) == errJostled, err == errNoRoom && ctx.Err() == context.DeadlineExceeded:
-		r.counts.limits[limitInFlight].Add(1)
-		return dns.Answer{}, &dns.Error{Question: q, Trouble: dns.WorkLimit, Detail: "too many questions at once", Err: err}
-	case err == errNoRoom:
+	place := slot{end: end}
+	if !r.slots.enter(ctx, &place) {
+		if ctx.Err() == context.DeadlineExceeded || r.slots.jostled(&place) {
+			return dns.Answer{}, r.tooMany(q, errNoRoom)
+		}
 		return dns.Answer{}, ctx.Err()
+	}
+	defer r.slots.leave(&place)
+	growStack()
+	led := r.open(r.asks(q, false), nil)
+	led.place = &place
+	answer, err = r.chase(ctx, q, led)
+	if err != nil && r.slots.jostled(&place) {
+		return dns.Answer{}, r.tooMany(q, errJostled)
 	}
 	if err != nil {
 		r.logFailure(q, err)
 	}
 	return answer, err
+}
+
+// tooMany makes the error of a question for which there was no room, and counts it.
+func (r *Resolver) tooMany(q dns.Question, err error) error {
+	r.counts.limits[limitInFlight].Add(1)
+	return &dns.Error{Question: q, Trouble: dns.WorkLimit, Detail: "too many questions at once", Err: err}
 }
 
 // growStack makes the goroutine's stack as large as a question needs, in one step while it

@@ -432,11 +432,12 @@ func TestDeadNames(t *testing.T) {
 			if spent > 50*time.Millisecond {
 				t.Errorf("a live name took %s", spent)
 			}
-			w.Resolver.slots.mu.Lock()
-			n := w.Resolver.slots.running.Len()
-			w.Resolver.slots.mu.Unlock()
-			if n > 100 {
-				t.Errorf("%d questions at once", n)
+			s := &w.Resolver.slots
+			s.mu.Lock()
+			fast, slow := s.fast.running.Len(), s.slow.running.Len()
+			s.mu.Unlock()
+			if fast > 100 || slow > 100 {
+				t.Errorf("%d and %d questions at once", fast, slow)
 			}
 			time.Sleep(10 * time.Millisecond)
 		}
@@ -444,12 +445,63 @@ func TestDeadNames(t *testing.T) {
 		if busy.Load() == 0 || w.Resolver.Stats().Limits["in_flight"] == 0 {
 			t.Error("nothing had to give way")
 		}
-		if n, m := w.Resolver.slots.running.Len(), len(w.Resolver.slots.waiting); n+m != 0 {
-			t.Errorf("%d questions run and %d wait at the end", n, m)
+		for _, l := range []*lane{&w.Resolver.slots.fast, &w.Resolver.slots.slow} {
+			if n, m := l.running.Len(), l.waiting.Len(); n+m != 0 {
+				t.Errorf("%d questions run and %d wait at the end", n, m)
+			}
 		}
 		// What gave way was not the servers' failure, and is not remembered as one.
 		w.Serve("198.51.100.1", dnstest.Zone(t, "dead0.com", soa+"@ NS ns\nns A 198.51.100.1\n* A 192.0.2.81\n"))
 		w.want("new.dead0.com A", dns.NoError, "A 192.0.2.81")
+	})
+}
+
+// However many questions for dead names come at one moment: names whose servers were heard do
+// not wait for them, and of those that wait for room there is an end.
+func TestDeadNamesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var com strings.Builder
+		com.WriteString(exampleCom)
+		for i := range 50 {
+			fmt.Fprintf(&com, "dead%d 3600 NS ns.dead%d\nns.dead%d 3600 A 198.51.100.%d\n", i, i, i, i+1)
+		}
+		w := newWorld(t, com.String(), "", "")
+		live := dnstest.Host{Resolver: dnstest.Zone(t, "example.com", soa+"@ NS ns1\n@ NS ns2\nns1 A 192.0.2.11\nns2 A 192.0.2.12\n* A 192.0.2.80\n"), Delay: 10 * time.Millisecond}
+		w.Set("192.0.2.11", live)
+		w.Set("192.0.2.12", live)
+		w.Resolver.MaxInFlight = 100
+		w.want("first.example.com A", dns.NoError, "A 192.0.2.80")
+		var all sync.WaitGroup
+		var noRoom atomic.Int32
+		for i := range 2 * (2 + waitersEach) * 100 {
+			all.Go(func() {
+				_, err := w.ask(fmt.Sprintf("w%d.dead%d.com A", i, i%50))
+				if trouble := dns.TroubleOf(err); trouble != dns.NoReply && trouble != dns.WorkLimit {
+					t.Errorf("a dead name: %v", err)
+				}
+				if errors.Is(err, errNoRoom) || errors.Is(err, errJostled) {
+					noRoom.Add(1)
+				}
+			})
+		}
+		for i := range 50 {
+			spent := took(func() { w.want(fmt.Sprintf("n%d.example.com A", i), dns.NoError, "A 192.0.2.80") })
+			if spent > 50*time.Millisecond {
+				t.Errorf("a live name took %s", spent)
+			}
+			s := &w.Resolver.slots
+			s.mu.Lock()
+			for _, l := range []*lane{&s.fast, &s.slow} {
+				if l.running.Len() > 100 || l.waiting.Len() > waitersEach*100 {
+					t.Errorf("%d questions run and %d wait", l.running.Len(), l.waiting.Len())
+				}
+			}
+			s.mu.Unlock()
+		}
+		all.Wait()
+		if noRoom.Load() == 0 {
+			t.Error("all of them could wait")
+		}
 	})
 }
 

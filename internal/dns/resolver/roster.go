@@ -25,7 +25,8 @@ type candidate struct {
 	server   netip.AddrPort
 	standing standing
 	estimate time.Duration
-	rounds   int // packets that it left without a reply
+	heard    bool // the last time that it was asked
+	rounds   int  // packets that it left without a reply
 }
 
 // crew is the servers of one zone while one question is put to them. It hands them out in
@@ -41,12 +42,12 @@ type crew struct {
 	doubted []candidate // lame or dead by memory, or without a route
 	again   []candidate // silent the first time
 	missing []dns.Name  // name servers without an address
-	known   map[netip.Addr]bool
-	twice   map[dns.Name]bool // looked up though an address was known
-	dead    int               // dead ones asked
-	child   bool              // the child's own NS records have been looked at
+	known   []netip.Addr
+	twice   []dns.Name // looked up though an address was known
+	dead    int        // dead ones asked
+	child   bool       // the child's own NS records have been looked at
 
-	faults  map[fault]int
+	faults  faults
 	absent  int     // name servers that do not exist or have no address
 	limited bool    // a limit kept us from looking one up
 	lookups []error // what kept addresses from being found
@@ -55,21 +56,32 @@ type crew struct {
 
 // muster calls the servers that the parent names.
 func (r *Resolver) muster(led *ledger, cut *delegation) *crew {
-	c := &crew{r: r, led: led, cut: cut, known: map[netip.Addr]bool{}, twice: map[dns.Name]bool{}, faults: map[fault]int{}}
+	c := &crew{r: r, led: led, cut: cut}
 	if len(cut.fixed) > 0 {
 		c.child = true // the operator has named them all
 		c.add(cut.candidates())
 		return c
 	}
-	c.call(cut.names)
+	c.call(cut.names, r.roll(cut))
 	return c
 }
 
-// call takes in name servers by name, those without an address to be looked up.
-func (c *crew) call(names []dns.Name) {
+// faults counts what was wrong with servers.
+type faults [faultMalformed + 1]int
+
+func (f faults) sum() (n int) {
+	for _, of := range f {
+		n += of
+	}
+	return n
+}
+
+// call takes in name servers by name and what is known of their addresses; those without one
+// are to be looked up.
+func (c *crew) call(names []dns.Name, known [][]netip.Addr) {
 	var found []candidate
-	for _, name := range names {
-		addrs := c.addresses(name)
+	for i, name := range names {
+		addrs := known[i]
 		if len(addrs) == 0 || !c.routable(addrs) && !name.In(c.cut.zone) {
 			c.missing = append(c.missing, name)
 		}
@@ -83,17 +95,48 @@ func (c *crew) routable(addrs []netip.Addr) bool {
 	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return c.r.servers.routable(familyOf(a)) })
 }
 
+// rollFor is how long what is known of a zone's servers is not looked up again: a moment, so
+// that many questions in a row for one zone find them ready.
+const rollFor = 5 * time.Second
+
+// rollCall is the addresses of a delegation's servers, in the order of their names.
+type rollCall struct {
+	addrs [][]netip.Addr
+	until time.Time
+}
+
+// roll gives what is known of the addresses of a delegation's servers.
+func (r *Resolver) roll(cut *delegation) [][]netip.Addr {
+	now := time.Now()
+	if known := cut.roll.Load(); known != nil && known.until.After(now) {
+		return known.addrs
+	}
+	addrs := r.look(cut, cut.names, now)
+	if !slices.ContainsFunc(addrs, func(of []netip.Addr) bool { return len(of) == 0 }) { // else more may be known in a moment
+		cut.roll.Store(&rollCall{addrs, now.Add(rollFor)})
+	}
+	return addrs
+}
+
+// look gives what is known of the addresses of name servers.
+func (r *Resolver) look(cut *delegation, names []dns.Name, now time.Time) [][]netip.Addr {
+	addrs := make([][]netip.Addr, len(names))
+	for i, name := range names {
+		addrs[i] = r.addresses(cut, name, now)
+	}
+	return addrs
+}
+
 // addresses gives what is known of a name server: for each family what its own zone says,
 // if that is in the cache, else the parent's glue (RFC 2181 §5.4.1).
-func (c *crew) addresses(name dns.Name) []netip.Addr {
+func (r *Resolver) addresses(cut *delegation, name dns.Name, now time.Time) []netip.Addr {
 	var addrs []netip.Addr
-	now := time.Now()
-	for family, typ := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+	for family, typ := range [...]dns.Type{dns.TypeA, dns.TypeAAAA} {
 		var own []netip.Addr
-		if p := c.r.cache.find(c.r.asks(dns.Question{Name: name, Type: typ}, true), now); p != nil {
+		if p := r.cache.find(r.asks(dns.Question{Name: name, Type: typ}, true), now); p != nil {
 			own = addresses(p.answer)
 		}
-		for _, a := range c.cut.glue[name] {
+		for _, a := range cut.glue[name] {
 			if len(own) == 0 && familyOf(a) == family {
 				addrs = append(addrs, a)
 			}
@@ -118,10 +161,10 @@ func addresses(records []dns.RR) []netip.Addr {
 func (c *crew) candidates(name dns.Name, addrs []netip.Addr) []candidate {
 	var found []candidate
 	for _, a := range addrs {
-		if c.known[a] || !c.r.usable(a, c.cut.zone == dns.Root) || c.r.rebinds(c.cut.zone, a) || len(found) >= maxNSAddresses {
+		if slices.Contains(c.known, a) || !c.r.usable(a, c.cut.zone == dns.Root) || c.r.rebinds(c.cut.zone, a) || len(found) >= maxNSAddresses {
 			continue
 		}
-		c.known[a] = true
+		c.known = append(c.known, a)
 		found = append(found, candidate{name: name, server: netip.AddrPortFrom(a, dnsPort)})
 	}
 	return found
@@ -185,9 +228,20 @@ func (c *crew) next(ctx context.Context) (candidate, bool) {
 			break
 		}
 		c.child = true
-		c.call(c.childServers())
+		names := c.childServers()
+		c.call(names, c.r.look(c.cut, names, time.Now()))
 	}
 	return candidate{}, false
+}
+
+// heardInstead gives one that was heard in the place of another, if there is one.
+func (c *crew) heardInstead(s candidate) candidate {
+	i := slices.IndexFunc(c.ready, func(other candidate) bool { return other.heard })
+	if i < 0 {
+		return s
+	}
+	s, c.ready[i] = c.ready[i], s
+	return s
 }
 
 // hopeless reports whether enough root servers were heard to know that none of them was
@@ -254,7 +308,8 @@ func (c *crew) lookup(ctx context.Context, name dns.Name) []candidate {
 	}
 	failed, why := false, "has no address"
 	for _, family := range families {
-		answer, err := c.r.chase(ctx, dns.Question{Name: name, Type: family}, c.led)
+		q := dns.Question{Name: name, Type: family}
+		answer, err := c.r.chase(ctx, q, c.r.open(c.r.asks(q, true), c.led))
 		if err != nil {
 			failed = true
 			c.lookups = append(c.lookups, fmt.Errorf("name server %s: %w", name, err))
@@ -299,8 +354,8 @@ func (c *crew) failed(ctx context.Context, s candidate, e *serverError) {
 	}
 	c.faults[e.fault]++
 	// Without a route in this family, the server may have an address in the other.
-	if e.fault == faultLocal && !c.r.servers.routable(familyOf(s.server.Addr())) && !s.name.IsZero() && !c.twice[s.name] && !s.name.In(c.cut.zone) {
-		c.twice[s.name] = true
+	if e.fault == faultLocal && !c.r.servers.routable(familyOf(s.server.Addr())) && !s.name.IsZero() && !slices.Contains(c.twice, s.name) && !s.name.In(c.cut.zone) {
+		c.twice = append(c.twice, s.name)
 		c.missing = append(c.missing, s.name)
 	}
 }
@@ -312,9 +367,7 @@ func (c *crew) failure(ctx context.Context) error {
 	}
 	asked := len(c.again)
 	c.faults[faultSilent] += asked
-	for _, n := range c.faults {
-		asked += n
-	}
+	asked = c.faults.sum()
 	e := c.led.failed(c.trouble(asked > 0, ctx.Err() != nil), "")
 	switch {
 	case asked > 0 && c.dark(ctx, e.Trouble):

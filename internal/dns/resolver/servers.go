@@ -249,6 +249,8 @@ func (s *servers) rank(candidates []candidate, zone dns.Name) {
 	for i := range candidates {
 		c := &candidates[i]
 		c.standing, c.estimate = s.judge(c.server, zone, now)
+		st := s.m[c.server]
+		c.heard = st != nil && st.srtt > 0 && st.silences == 0
 	}
 	slices.SortStableFunc(candidates, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.standing, b.standing), cmp.Compare(a.estimate, b.estimate))

@@ -22,7 +22,7 @@ const (
 // fresh asks the DNS, and falls back on what has expired where the DNS fails or takes its
 // time. What is asked for goes on even then, for the next asker.
 func (r *Resolver) fresh(ctx context.Context, q dns.Question) (dns.Answer, error) {
-	work := func(ctx context.Context) (dns.Answer, error) { return r.answer(ctx, q) }
+	work := func(ctx context.Context, end context.CancelFunc) (dns.Answer, error) { return r.answer(ctx, end, q) }
 	old, ok := r.staleAnswer(q)
 	if !ok {
 		return r.questions.do(ctx, q, r.timeout(), work)

@@ -11,7 +11,7 @@ import (
 func (s *scrubber) expansion(records []dns.RR) []dns.RR {
 	for _, rr := range records {
 		sig, ok := rr.(*wire.RRSIG)
-		if ok && int(sig.Labels) < len(dns.NameOf(sig.Hdr.Name).Labels()) {
+		if ok && int(sig.Labels) < dns.NameOf(sig.Hdr.Name).CountLabels() {
 			return s.proof()
 		}
 	}
