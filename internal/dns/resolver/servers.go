@@ -26,6 +26,7 @@ const (
 	maxLameZones  = 32 // remembered for one server
 	exploreOneIn  = 20 // questions that go to a server other than the fastest
 	unknownAtMost = 40 * time.Millisecond
+	maxUnheard    = 10 // questions put at once to a server that was not heard the last time
 )
 
 // servers remembers how name servers behaved: round-trip time, silence, lameness. It only
@@ -56,6 +57,67 @@ type serverState struct {
 	zone      dns.Name               // where it was silent, for flush
 
 	clientUntil time.Time
+
+	inHand int           // questions that are put to it
+	news   chan struct{} // closed with the next reply or silence; nil while nobody waits for it
+}
+
+// heard reports whether the server replied the last time that it was asked.
+func (st *serverState) heard() bool { return st != nil && st.srtt > 0 && st.silences == 0 }
+
+// tell lets those go on who wait to hear from the server. The lock is held.
+func (st *serverState) tell() {
+	if st.news != nil {
+		close(st.news)
+		st.news = nil
+	}
+}
+
+// take puts one more question to a server, unless it was not heard the last time and has
+// enough already: then it gives what will be closed with the news of it.
+func (s *servers) take(server netip.AddrPort) (news <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.state(server)
+	if st.heard() || st.inHand < maxUnheard {
+		st.inHand++
+		return nil
+	}
+	if st.news == nil {
+		st.news = make(chan struct{})
+	}
+	return st.news
+}
+
+// takeNow is take for who has waited.
+func (s *servers) takeNow(server netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state(server).inHand++
+}
+
+// giveBack ends what take or takeNow began.
+func (s *servers) giveBack(server netip.AddrPort) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.m[server]; st != nil && st.inHand > 0 { // it may have been forgotten meanwhile
+		st.inHand--
+	}
+}
+
+// busy reports whether a question would have to wait for news of the server.
+func (s *servers) busy(server netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.m[server]
+	return st != nil && !st.heard() && st.inHand >= maxUnheard
+}
+
+// heard reports whether a server replied the last time that it was asked.
+func (s *servers) heard(server netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m[server].heard()
 }
 
 // family is the memory of IPv4 or IPv6 as a whole.
@@ -114,6 +176,7 @@ func (s *servers) answered(server netip.AddrPort, took time.Duration) {
 		st.srtt += (took - st.srtt) / 8
 	}
 	st.silences, st.deadUntil = 0, time.Time{}
+	st.tell()
 }
 
 // patience is how long to wait for a datagram from a server: as its record says, if it has
@@ -134,6 +197,7 @@ func (s *servers) silent(server netip.AddrPort, zone dns.Name) {
 	defer s.mu.Unlock()
 	s.darkens(familyOf(server.Addr()))
 	st := s.state(server)
+	st.tell()
 	st.zone = zone
 	st.srtt = min(max(2*st.srtt, 400*time.Millisecond), packetTimeout)
 	st.silences++
@@ -249,8 +313,7 @@ func (s *servers) rank(candidates []candidate, zone dns.Name) {
 	for i := range candidates {
 		c := &candidates[i]
 		c.standing, c.estimate = s.judge(c.server, zone, now)
-		st := s.m[c.server]
-		c.heard = st != nil && st.srtt > 0 && st.silences == 0
+		c.heard = s.m[c.server].heard()
 	}
 	slices.SortStableFunc(candidates, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.standing, b.standing), cmp.Compare(a.estimate, b.estimate))

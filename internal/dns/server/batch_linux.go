@@ -22,9 +22,16 @@ const batchSize = 64
 // Under load a loop rests before it reads again, so that a batch has more packets: a packet
 // costs least in a large one. It does so after a batch of busyBatch packets or more, unless
 // that was nearly full: then there is more to read already. A lone question never waits.
+//
+//
+// While many questions are being answered elsewhere it only looks in now and then, for a
+// while: if it waited in the kernel, it would have to queue behind all of these when a packet
+// comes, and the kernel would have to drop some meanwhile.
 const (
 	busyBatch = 8
 	fullBatch = batchSize * 3 / 4
+	crowd     = 64  // questions being answered
+	lookIns   = 100 // without a packet
 	rest      = 100 * time.Microsecond // to which the kernel's timers add about as much
 )
 
@@ -37,6 +44,9 @@ type batch struct {
 	family  int
 	rests   bool // there are processors for others meanwhile
 	stopped atomic.Bool
+
+	answering *atomic.Int64
+	empty     int // look-ins in a row that found nothing
 
 	in, out   []message // out: what is to be sent, to the senders of what was read
 	from      []unix.RawSockaddrAny
@@ -57,9 +67,10 @@ type message struct {
 	length uint32
 }
 
-// newBatch takes the socket of pc over, and closes pc. Where it gives nil pc stays as it is:
+// newBatch takes the socket of pc over, and closes pc; answering is the number of questions
+// that are being answered elsewhere. Where it gives nil pc stays as it is:
 // no UDP socket of the kernel's, or a kernel without these system calls.
-func newBatch(pc net.PacketConn) *batch {
+func newBatch(pc net.PacketConn, answering *atomic.Int64) *batch {
 	conn, ok := pc.(*net.UDPConn)
 	if !ok {
 		return nil
@@ -78,7 +89,7 @@ func newBatch(pc net.PacketConn) *batch {
 		panic(err) // of an open file it is given always
 	}
 	b := &batch{
-		file: file, raw: raw, family: family, rests: runtime.GOMAXPROCS(0) > 1,
+		file: file, raw: raw, family: family, answering: answering, rests: runtime.GOMAXPROCS(0) > 1,
 		in: make([]message, batchSize), out: make([]message, batchSize), from: make([]unix.RawSockaddrAny, batchSize),
 		questions: make([][]byte, batchSize), replies: make([][]byte, batchSize),
 	}
@@ -161,16 +172,23 @@ func (b *batch) turn(l *udpLoop) error {
 
 // recvmmsg reads what is there after a rest if there is load, else it waits for a packet.
 func (b *batch) recvmmsg(fd uintptr) bool {
-	busy := b.got >= busyBatch
+	crowded := b.rests && b.empty < lookIns && b.answering.Load() >= crowd
+	busy := crowded || b.got >= busyBatch
 	if busy && b.got < fullBatch && b.rests {
 		nap(rest)
 	}
 	if busy {
 		b.got, b.errno = mmsg(unix.SYS_RECVMMSG, fd, b.in, unix.MSG_DONTWAIT)
 	}
-	if !busy || b.errno == unix.EAGAIN {
+	switch {
+	case crowded && b.errno == unix.EAGAIN:
+		b.got, b.errno = 0, 0
+		b.empty++
+		return true
+	case !busy, b.errno == unix.EAGAIN:
 		b.got, b.errno = mmsg(unix.SYS_RECVMMSG, fd, b.in, unix.MSG_WAITFORONE)
 	}
+	b.empty = 0
 	return true
 }
 

@@ -2,9 +2,12 @@
 
 package server
 
-import "net"
+import (
+	"net"
+	"sync/atomic"
+)
 
 // batch exists on Linux alone.
 type batch struct{ single }
 
-func newBatch(net.PacketConn) *batch { return nil }
+func newBatch(net.PacketConn, *atomic.Int64) *batch { return nil }

@@ -31,7 +31,7 @@ func (s *Server) ServeUDP(pc net.PacketConn) error {
 		_ = udp.SetReadBuffer(unread) // it is read all the same
 	}
 	var socket udpSocket = &single{pc: pc}
-	if b := newBatch(pc); b != nil {
+	if b := newBatch(pc, &s.inFlight); b != nil {
 		socket = b
 	}
 	defer socket.Close()

@@ -1,0 +1,127 @@
+package resolver
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mxward/internal/dns"
+	"mxward/internal/dns/dnstest"
+)
+
+const wildZone = soa + "@ NS ns1\n@ NS ns2\nns1 A 192.0.2.11\nns2 A 192.0.2.12\n* A 192.0.2.80\n"
+
+// askMany asks for so many names of example.com at once, and gives the errors.
+func (w *world) askMany(n int) []error {
+	var all sync.WaitGroup
+	errs := make([]error, n)
+	for i := range n {
+		all.Go(func() { _, errs[i] = w.ask(fmt.Sprintf("w%d.example.com A", i)) })
+	}
+	all.Wait()
+	return errs
+}
+
+// Of a server that is not heard only a few questions are asked; the others share its silence,
+// and say so.
+func TestSharedSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, exampleCom, "", "")
+		var errs []error
+		spent := took(func() { errs = w.askMany(500) })
+		shared := 0
+		for _, err := range errs {
+			if dns.TroubleOf(err) != dns.NoReply {
+				t.Fatalf("a name of dead servers: %v", err)
+			}
+			if strings.Contains(err.Error(), "no reply to others") {
+				shared++
+			}
+		}
+		if shared < 400 {
+			t.Errorf("%d shared what the first found out", shared)
+		}
+		// Each of two servers gets two rounds of questions, and none beyond.
+		for _, addr := range []string{"192.0.2.11", "192.0.2.12"} {
+			if n := len(w.Asked(addr)); n == 0 || n > 4*maxUnheard {
+				t.Errorf("%s was asked %d questions", addr, n)
+			}
+		}
+		if spent > defaultTimeout {
+			t.Errorf("it took %s", spent)
+		}
+	})
+}
+
+// A server that is far away, and has not been heard yet, answers everybody: one round trip
+// later than the first few.
+func TestFarServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, exampleCom, "", "")
+		far := dnstest.Host{Resolver: dnstest.Zone(t, "example.com", wildZone), Delay: 300 * time.Millisecond}
+		w.Set("192.0.2.11", far)
+		w.Set("192.0.2.12", far)
+		var errs []error
+		spent := took(func() { errs = w.askMany(500) })
+		for i, err := range errs {
+			if err != nil {
+				t.Fatalf("question %d: %v", i, err)
+			}
+		}
+		if n := len(w.Asked("192.0.2.11")) + len(w.Asked("192.0.2.12")); n > 510 {
+			t.Errorf("%d packets for 500 questions", n)
+		}
+		if spent > 650*time.Millisecond {
+			t.Errorf("it took %s", spent)
+		}
+	})
+}
+
+// Where one of two servers is heard, nobody waits for news of the other.
+func TestHeardInstead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, exampleCom, "", "")
+		w.Set("192.0.2.12", dnstest.Host{Resolver: dnstest.Zone(t, "example.com", wildZone), Delay: 10 * time.Millisecond})
+		w.askMany(20) // who is heard is known after these
+		var slow int
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for i := range 500 {
+			all.Go(func() {
+				spent := took(func() { w.want(fmt.Sprintf("n%d.example.com A", i), dns.NoError, "A 192.0.2.80") })
+				mu.Lock()
+				defer mu.Unlock()
+				if spent > 50*time.Millisecond {
+					slow++
+				}
+			})
+		}
+		all.Wait()
+		if slow > maxUnheard {
+			t.Errorf("%d of 500 waited for the silent server", slow)
+		}
+	})
+}
+
+// Who waits for news that never come, since those who asked have gone, asks in the end.
+func TestNoNews(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, exampleCom, "", "")
+		w.Serve("192.0.2.11", dnstest.Zone(t, "example.com", wildZone))
+		w.Serve("192.0.2.12", dnstest.Zone(t, "example.com", wildZone))
+		for _, addr := range []string{"192.0.2.11", "192.0.2.12"} {
+			for range maxUnheard {
+				if w.Resolver.servers.take(candidateFor(addr)) != nil {
+					t.Fatal("it is busy already")
+				}
+			}
+		}
+		spent := took(func() { w.want("www.example.com A", dns.NoError, "A 192.0.2.80") })
+		if spent < newsTimeout || spent > newsTimeout+100*time.Millisecond {
+			t.Errorf("it took %s", spent)
+		}
+	})
+}
