@@ -1,5 +1,7 @@
 package dns
 
+import "time"
+
 // WireQuestion is a Question as it came in a packet. It is valid only during the call that
 // it is handed to.
 type WireQuestion struct {
@@ -28,6 +30,28 @@ type WireResolver interface {
 	Resolver
 	AppendAnswer(reply []byte, q WireQuestion) (out []byte, answer WireAnswer, ok bool)
 }
+
+// Foreteller is a Resolver that can say of a question beforehand how it will fare. Who serves
+// many clients asks it first, so that those who would wait for servers that are silent cost
+// nothing meanwhile, and come after those who would not.
+//
+// Foretell is told when the question came. The error is what Resolve would give; it is nil
+// where only Resolve can tell. It never waits, and neither keeps nor changes q.Name.
+type Foreteller interface {
+	Resolver
+	Foretell(q WireQuestion, came time.Time) (Outlook, error)
+}
+
+// Outlook is how a question will fare.
+type Outlook int
+
+// The outlooks, best first.
+const (
+	OutlookGood   Outlook = iota // somebody who can answer was heard lately
+	OutlookFair                  // somebody was heard who knows where to ask
+	OutlookUnsure                // nobody was heard who can answer
+	OutlookBad                   // it would only wait for servers that do not answer others either
+)
 
 // AppendWire appends the name in the form that it has in a packet, uncompressed
 // (RFC 1035 §3.1). The zero Name is appended as nothing.
@@ -69,6 +93,14 @@ func (m *Mux) AppendAnswer(reply []byte, q WireQuestion) ([]byte, WireAnswer, bo
 		return r.AppendAnswer(reply, q)
 	}
 	return reply, WireAnswer{}, false
+}
+
+// Foretell implements Foreteller for the zones and the default that do.
+func (m *Mux) Foretell(q WireQuestion, came time.Time) (Outlook, error) {
+	if r, ok := m.findWire(q).(Foreteller); ok {
+		return r.Foretell(q, came)
+	}
+	return OutlookGood, nil
 }
 
 // findWire is find for a name in a packet. It gives nil for names that would need an

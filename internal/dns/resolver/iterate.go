@@ -16,10 +16,6 @@ import (
 // whether the parent still gives the same.
 const refetchAfter = time.Minute
 
-// newsTimeout is how long a question waits for what becomes of others: there is news when
-// the first packet is given up.
-const newsTimeout = packetTimeout + minPacketTimeout
-
 // chase answers a question to the end of its alias chain (RFC 1034 §3.6.2, §5.3.3). The
 // ledger is for its name.
 func (r *Resolver) chase(ctx context.Context, q dns.Question, led *ledger) (dns.Answer, error) {
@@ -286,65 +282,6 @@ func (r *Resolver) askZone(ctx context.Context, led *ledger, a ask, cut *delegat
 			return finding{}, a, err // the end of the ledger
 		}
 	}
-}
-
-// askInTurn asks one server when it is its turn, and for the whole name where a part of it was
-// of no use.
-func (r *Resolver) askInTurn(ctx context.Context, led *ledger, a ask, zone dns.Name, c candidate, m manners, why string) (finding, ask, error) {
-	if err := r.await(ctx, led, c); err != nil {
-		return finding{}, a, err
-	}
-	defer r.servers.giveBack(c.server)
-	found, err := r.askServer(ctx, led, a, zone, c, m, why)
-	if a != led.ask && odd(found, err) {
-		if err != nil {
-			r.servers.wantsWhole(c.server)
-		}
-		a = led.ask
-		found, err = r.askServer(ctx, led, a, zone, c, m, why)
-	}
-	return found, a, err
-}
-
-// stepAside makes way for other questions before one waits for a server that has not been
-// heard, or not the last time.
-func (r *Resolver) stepAside(ctx context.Context, led *ledger, c candidate) error {
-	switch {
-	case c.heard || r.slots.slowDown(ctx, led.place):
-		return nil
-	case ctx.Err() == context.DeadlineExceeded:
-		return led.exhausted(limitInFlight, "too many questions at once")
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return errJostled
-}
-
-// await waits for a server's turn: as long as it is not heard, it is asked no more than a few
-// questions, and the others wait for what becomes of these. They share its silence, and go on
-// once it is heard.
-func (r *Resolver) await(ctx context.Context, led *ledger, c candidate) error {
-	news := r.servers.take(c.server)
-	if news == nil {
-		return nil
-	}
-	began := time.Now()
-	timer := time.NewTimer(newsTimeout)
-	defer timer.Stop()
-	select {
-	case <-news:
-		if r.servers.heard(c.server) {
-			break
-		}
-		e := &serverError{fault: faultSilent, said: "no reply to others that asked a moment before"}
-		led.tried(dns.Attempt{Server: c.server, Name: c.name.String(), Protocol: "udp", Said: e.said, Took: time.Since(began)})
-		return e
-	case <-timer.C: // those who asked have gone
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	r.servers.takeNow(c.server)
-	return nil
 }
 
 // askServer asks one server: over UDP with EDNS, without EDNS where that is not

@@ -236,6 +236,11 @@ func (r *Resolver) timeout() time.Duration {
 // answer does the work of one question, for everybody who waits for it. End ends ctx.
 func (r *Resolver) answer(ctx context.Context, end context.CancelFunc, q dns.Question) (answer dns.Answer, err error) {
 	defer r.recovered(q, &err)
+	if r.slots.crowd() {
+		if err := r.lineUp(ctx, q); err != nil {
+			return dns.Answer{}, err
+		}
+	}
 	place := slot{end: end}
 	if !r.slots.enter(ctx, &place) {
 		if ctx.Err() == context.DeadlineExceeded || r.slots.jostled(&place) {

@@ -26,7 +26,6 @@ const (
 	maxLameZones  = 32 // remembered for one server
 	exploreOneIn  = 20 // questions that go to a server other than the fastest
 	unknownAtMost = 40 * time.Millisecond
-	maxUnheard    = 10 // questions put at once to a server that was not heard the last time
 )
 
 // servers remembers how name servers behaved: round-trip time, silence, lameness. It only
@@ -58,60 +57,13 @@ type serverState struct {
 
 	clientUntil time.Time
 
-	inHand int           // questions that are put to it
-	news   chan struct{} // closed with the next reply or silence; nil while nobody waits for it
+	silentAt time.Time     // the last time
+	inHand   int           // questions that are put to it
+	news     chan struct{} // closed with the next reply or silence; nil while nobody waits for it
 }
 
 // heard reports whether the server replied the last time that it was asked.
 func (st *serverState) heard() bool { return st != nil && st.srtt > 0 && st.silences == 0 }
-
-// tell lets those go on who wait to hear from the server. The lock is held.
-func (st *serverState) tell() {
-	if st.news != nil {
-		close(st.news)
-		st.news = nil
-	}
-}
-
-// take puts one more question to a server, unless it was not heard the last time and has
-// enough already: then it gives what will be closed with the news of it.
-func (s *servers) take(server netip.AddrPort) (news <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.state(server)
-	if st.heard() || st.inHand < maxUnheard {
-		st.inHand++
-		return nil
-	}
-	if st.news == nil {
-		st.news = make(chan struct{})
-	}
-	return st.news
-}
-
-// takeNow is take for who has waited.
-func (s *servers) takeNow(server netip.AddrPort) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.state(server).inHand++
-}
-
-// giveBack ends what take or takeNow began.
-func (s *servers) giveBack(server netip.AddrPort) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st := s.m[server]; st != nil && st.inHand > 0 { // it may have been forgotten meanwhile
-		st.inHand--
-	}
-}
-
-// busy reports whether a question would have to wait for news of the server.
-func (s *servers) busy(server netip.AddrPort) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st := s.m[server]
-	return st != nil && !st.heard() && st.inHand >= maxUnheard
-}
 
 // heard reports whether a server replied the last time that it was asked.
 func (s *servers) heard(server netip.AddrPort) bool {
@@ -197,6 +149,7 @@ func (s *servers) silent(server netip.AddrPort, zone dns.Name) {
 	defer s.mu.Unlock()
 	s.darkens(familyOf(server.Addr()))
 	st := s.state(server)
+	st.silentAt = time.Now()
 	st.tell()
 	st.zone = zone
 	st.srtt = min(max(2*st.srtt, 400*time.Millisecond), packetTimeout)
@@ -265,6 +218,13 @@ func (s *servers) signsOfLife() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.signs
+}
+
+// livedSince reports whether there was a sign of life after some time.
+func (s *servers) livedSince(t time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastSign.After(t)
 }
 
 // livedWithin reports whether there was a sign of life not longer ago than d.

@@ -17,6 +17,10 @@ const jostleAfter = 200 * time.Millisecond
 // longest go without.
 const waitersEach = 10
 
+// crowd is how many questions wait for servers that are not heard before it is worth while to
+// look whether one more would.
+const crowd = 64
+
 var (
 	errJostled = errors.New("it gave way to a newer one")
 	errNoRoom  = errors.New("no room")
@@ -69,6 +73,13 @@ func (s *slots) slowDown(ctx context.Context, q *slot) bool {
 	}
 	s.remove(q)
 	return s.admit(ctx, q, &s.slow)
+}
+
+// crowd reports whether many questions wait for servers that are not heard.
+func (s *slots) crowd() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.slow.running.Len() >= crowd
 }
 
 // crowded reports whether a question that slows down would have to wait.

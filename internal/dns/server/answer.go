@@ -81,10 +81,7 @@ func (s *Server) resolve(ctx context.Context, m *wire.Msg, q *query, client neti
 	defer cancel()
 	a, err := s.Resolver.Resolve(ctx, q.question())
 	if err != nil {
-		s.counts.failed.Add(1)
-		logFailed(s.logger(), client, q, err)
-		m.Rcode = wire.RcodeServerFailure
-		extendedError(m, err)
+		s.fail(m, q, client, err)
 		return
 	}
 	m.Rcode = int(a.Rcode)
@@ -97,6 +94,14 @@ func (s *Server) resolve(ctx context.Context, m *wire.Msg, q *query, client neti
 	}
 	opt := m.Extra // our OPT, or nothing
 	m.Extra = append(append([]dns.RR(nil), a.Additional...), opt...)
+}
+
+// fail makes the reply say that no answer could be had.
+func (s *Server) fail(m *wire.Msg, q *query, client netip.AddrPort, err error) {
+	s.counts.failed.Add(1)
+	logFailed(s.logger(), client, q, err)
+	m.Rcode = wire.RcodeServerFailure
+	extendedError(m, err)
 }
 
 // extendedError says in the OPT record why there is no answer (RFC 8914 §2).

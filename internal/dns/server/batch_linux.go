@@ -23,15 +23,13 @@ const batchSize = 64
 // costs least in a large one. It does so after a batch of busyBatch packets or more, unless
 // that was nearly full: then there is more to read already. A lone question never waits.
 //
-//
 // While many questions are being answered elsewhere it only looks in now and then, for a
 // while: if it waited in the kernel, it would have to queue behind all of these when a packet
 // comes, and the kernel would have to drop some meanwhile.
 const (
 	busyBatch = 8
 	fullBatch = batchSize * 3 / 4
-	crowd     = 64  // questions being answered
-	lookIns   = 100 // without a packet
+	lookIns   = 100                    // without a packet
 	rest      = 100 * time.Microsecond // to which the kernel's timers add about as much
 )
 
@@ -174,7 +172,10 @@ func (b *batch) turn(l *udpLoop) error {
 func (b *batch) recvmmsg(fd uintptr) bool {
 	crowded := b.rests && b.empty < lookIns && b.answering.Load() >= crowd
 	busy := crowded || b.got >= busyBatch
-	if busy && b.got < fullBatch && b.rests {
+	switch {
+	case crowded:
+		time.Sleep(rest) // those to whom questions were passed on may be waiting for this processor
+	case busy && b.got < fullBatch && b.rests:
 		nap(rest)
 	}
 	if busy {
@@ -247,8 +248,9 @@ func (b *batch) Close() error {
 	return b.file.Close()
 }
 
-// nap keeps the processor of Go's scheduler, as it is short: to give it back and to get one
-// again costs more than batches gain. Signals end it early.
+// nap is time.Sleep for when others have little to do. It keeps the processor of Go's
+// scheduler, as it is short: to give it back and to get one again costs more than batches
+// gain. Signals end it early.
 func nap(d time.Duration) {
 	t := unix.NsecToTimespec(d.Nanoseconds())
 	_, _, _ = unix.RawSyscall(unix.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0)

@@ -78,6 +78,7 @@ type Server struct {
 	cancel  context.CancelFunc
 	limiter *limiter
 	wire    dns.WireResolver // the Resolver, if it is one
+	foresee dns.Foreteller   // the same
 	conns   connTable
 }
 
@@ -138,6 +139,7 @@ func (s *Server) begin(c io.Closer, stop func()) (ctx context.Context, done func
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.limiter = newLimiter(orNone(s.Rate, defaultRate))
 		s.wire, _ = s.Resolver.(dns.WireResolver)
+		s.foresee, _ = s.Resolver.(dns.Foreteller)
 	}
 	s.open[c] = stop
 	s.work.Add(1)

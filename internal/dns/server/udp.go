@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"mxward/internal/dns"
 )
 
 // Limits of reading from a socket.
@@ -77,6 +79,7 @@ type udpLoop struct {
 	ctx       context.Context
 	socket    udpSocket
 	answering *sync.WaitGroup
+	room      waitingRoom
 }
 
 // single is a socket whose packets are read one by one, on any system.
@@ -133,14 +136,24 @@ func (l *udpLoop) packet(out, p []byte, from netip.AddrPort) (reply []byte, read
 	if !s.take() {
 		return nil, false
 	}
-	p = append([]byte(nil), p...)
+	w := waiting{packet: append([]byte(nil), p...), from: from, came: time.Now()}
+	if outlook, _ := l.foretell(w); verdict == pass && outlook != dns.OutlookGood {
+		l.room.add(w, outlook, l)
+		return nil, false
+	}
+	l.find(w, verdict == slip)
+	return nil, false
+}
+
+// find lets a goroutine find the answer, and send it.
+func (l *udpLoop) find(w waiting, slipped bool) {
+	s := l.server
 	l.answering.Go(func() {
 		defer s.giveBack()
-		if out := s.answer(l.ctx, p, false, from, verdict == slip); out != nil {
-			l.send(out, from)
+		if out := s.answer(l.ctx, w.packet, false, w.from, slipped); out != nil {
+			l.send(out, w.from)
 		}
 	})
-	return nil, false
 }
 
 func (l *udpLoop) send(out []byte, to netip.AddrPort) {
