@@ -69,16 +69,14 @@ func (s *Sender) Outcomes() (sent, postponed, dropped int64) {
 
 // Run sends what is due until ctx ends.
 func (s *Sender) Run(ctx context.Context) {
-	var workers sync.WaitGroup
-	for range sendWorkers {
-		workers.Go(func() {
-			for ctx.Err() == nil {
-				s.guard("send reports", func() { s.Send(ctx, time.Now()) })
-				pause(ctx, sendEach/2+rand.N(sendEach))
-			}
-		})
-	}
-	workers.Go(func() {
+	var both sync.WaitGroup
+	both.Go(func() {
+		for ctx.Err() == nil {
+			s.sendAll(ctx)
+			pause(ctx, sendEach/2+rand.N(sendEach))
+		}
+	})
+	both.Go(func() {
 		for ctx.Err() == nil {
 			if err := s.Days.ForgetCounts(ctx, Day(time.Now().Add(-countAge))); err != nil && ctx.Err() == nil {
 				s.Logger.Warn("counts for reports", "err", err)
@@ -86,6 +84,20 @@ func (s *Sender) Run(ctx context.Context) {
 			pause(ctx, forgetEach/2+rand.N(forgetEach))
 		}
 	})
+	both.Wait()
+}
+
+// sendAll sends what is due now; where that is more than one, several at once.
+func (s *Sender) sendAll(ctx context.Context) {
+	found := false
+	s.guard("send reports", func() { found = s.one(ctx, time.Now()) })
+	if !found {
+		return
+	}
+	var workers sync.WaitGroup
+	for range sendWorkers {
+		workers.Go(func() { s.guard("send reports", func() { s.Send(ctx, time.Now()) }) })
+	}
 	workers.Wait()
 }
 
@@ -111,24 +123,26 @@ func pause(ctx context.Context, d time.Duration) {
 
 // Send sends all that is due at a time, and tells how many days it dealt with.
 func (s *Sender) Send(ctx context.Context, now time.Time) (days int) {
-	for ctx.Err() == nil {
-		c, ok, err := s.Days.ClaimDay(ctx, now, now.Add(claimTime))
-		if err != nil && ctx.Err() == nil {
-			s.Logger.Warn("counts for reports", "err", err)
-		}
-		if err != nil || !ok {
-			return days
-		}
-		days++
-		began := time.Now()
-		outcome := s.report(ctx, now, c)
-		if ctx.Err() != nil {
-			return days // the lease ends by itself
-		}
-		s.settle(ctx, c, outcome)
-		now = now.Add(time.Since(began))
+	for began := time.Now(); s.one(ctx, now.Add(time.Since(began))); days++ {
 	}
 	return days
+}
+
+// one deals with the day that is longest due; false where there is none.
+func (s *Sender) one(ctx context.Context, now time.Time) bool {
+	c, ok, err := s.Days.ClaimDay(ctx, now, now.Add(claimTime))
+	if err != nil && ctx.Err() == nil {
+		s.Logger.Warn("counts for reports", "err", err)
+	}
+	if err != nil || !ok {
+		return false
+	}
+	o := s.report(ctx, now, c)
+	if ctx.Err() != nil {
+		return false // the lease ends by itself
+	}
+	s.settle(ctx, c, o)
+	return true
 }
 
 // settle records an outcome and tells of it.
