@@ -97,6 +97,16 @@ func (a *App) runReports(ctx context.Context) {
 	<-done
 }
 
+// SendReports writes what is counted and sends the reports that are due at a time, for those
+// in the same process. It tells how many days of domains it dealt with.
+func (a *App) SendReports(ctx context.Context, now time.Time) int {
+	if a.counter == nil {
+		return 0
+	}
+	a.counter.Flush(ctx)
+	return a.sender.Send(ctx, now)
+}
+
 // forgetReports forgets what is too old of what others reported.
 func (a *App) forgetReports(ctx context.Context) {
 	if a.reader != nil {

@@ -186,7 +186,7 @@ func (s *Sender) report(ctx context.Context, now time.Time, c Claim) outcome {
 	o := outcome{Settlement: Settlement{Sent: c.Sent}}
 	to := slices.DeleteFunc(d.to, func(a mail.Address) bool { return slices.Contains(c.Sent, a.String()) })
 	if len(to) > 0 {
-		id, messages, err := s.enqueue(ctx, now, c, to)
+		id, messages, err := s.enqueue(ctx, c, to)
 		o.id, o.messages = id, messages
 		switch {
 		case errors.Is(err, errNothing):
@@ -221,7 +221,7 @@ func next(c Claim, now time.Time) time.Time {
 var errNothing = errors.New("there is no report")
 
 // enqueue hands the report to the queue, as one message for all.
-func (s *Sender) enqueue(ctx context.Context, now time.Time, c Claim, to []mail.Address) (id string, messages int64, err error) {
+func (s *Sender) enqueue(ctx context.Context, c Claim, to []mail.Address) (id string, messages int64, err error) {
 	rows, overflow, err := s.Days.DayCounts(ctx, c.Day, c.Domain)
 	if err != nil {
 		return "", 0, err
@@ -237,7 +237,7 @@ func (s *Sender) enqueue(ctx context.Context, now time.Time, c Claim, to []mail.
 	for _, record := range r.Records {
 		messages += record.Count
 	}
-	return r.ID, messages, s.mail(ctx, now, r, to, maxSplits)
+	return r.ID, messages, s.mail(ctx, r, to, maxSplits)
 }
 
 // observations reads the rows; one that cannot be read is left out, and told of.
@@ -257,13 +257,13 @@ func (s *Sender) observations(rows []Count) iter.Seq[dmarcrpt.Observation] {
 }
 
 // mail writes, signs and enqueues a report, in parts where it is too large.
-func (s *Sender) mail(ctx context.Context, now time.Time, r dmarcrpt.Report, to []mail.Address, splits int) error {
+func (s *Sender) mail(ctx context.Context, r dmarcrpt.Report, to []mail.Address, splits int) error {
 	var text bytes.Buffer
-	err := r.WriteMessage(&text, dmarcrpt.Envelope{Receiver: s.By.Receiver, From: s.From, To: to, Date: now, Limit: maxMessage})
+	err := r.WriteMessage(&text, dmarcrpt.Envelope{Receiver: s.By.Receiver, From: s.From, To: to, Date: time.Now(), Limit: maxMessage})
 	if errors.Is(err, attach.ErrTooLarge) && splits > 0 {
 		first, second, ok := r.Split()
 		if ok {
-			return errors.Join(s.mail(ctx, now, first, to, splits-1), s.mail(ctx, now, second, to, splits-1))
+			return errors.Join(s.mail(ctx, first, to, splits-1), s.mail(ctx, second, to, splits-1))
 		}
 	}
 	if err != nil {
@@ -275,13 +275,14 @@ func (s *Sender) mail(ctx context.Context, now time.Time, r dmarcrpt.Report, to 
 			return fmt.Errorf("%w: %w", errNothing, err)
 		}
 	}
-	return s.hand(ctx, now, []byte(signature), text.Bytes(), to)
+	return s.hand(ctx, []byte(signature), text.Bytes(), to)
 }
 
 // hand enqueues a message. Its envelope's sender is the report's: that SPF has something
 // aligned to say (RFC 9990 §3.5.2). Who does not take it need not tell: reports to nobody are
 // common, and their bounces would be counted, and reported, in their turn.
-func (s *Sender) hand(ctx context.Context, now time.Time, head, text []byte, to []mail.Address) error {
+func (s *Sender) hand(ctx context.Context, head, text []byte, to []mail.Address) error {
+	now := time.Now()
 	m := queue.Message{
 		ID: queue.NewID(), Received: now, Expires: queue.Expires(now, false),
 		Envelope: mail.Envelope{From: mail.Path{Address: s.From}},
