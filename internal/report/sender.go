@@ -166,8 +166,11 @@ func (s *Sender) settle(ctx context.Context, c Claim, o outcome) {
 	default:
 		s.sent.Add(1)
 	}
-	s.Logger.Log(ctx, level, what, "domain", c.Domain, "day", c.Day.Format(time.DateOnly), "to", o.Sent, "id", o.id,
-		"messages", o.messages, "attempt", c.Attempt, "next", o.Next, "outcome", o.Outcome)
+	args := []any{"domain", c.Domain, "day", c.Day.Format(time.DateOnly), "to", o.Sent, "id", o.id, "messages", o.messages, "attempt", c.Attempt, "outcome", o.Outcome}
+	if !o.Next.IsZero() {
+		args = append(args, "next", o.Next)
+	}
+	s.Logger.Log(ctx, level, what, args...)
 }
 
 // outcome is a Settlement and what the log tells besides.

@@ -253,7 +253,7 @@ var fields = []field{
 	{table: "reports", key: "dkim-selector", example: `"2026a"`,
 		value:     into(selector, func(p *Plan) *string { return &p.Reports.DKIMSelector }),
 		otherwise: "required beside dkim-key",
-		doc:       "The selector of the key: its record stands at SELECTOR._domainkey.DOMAIN, where DOMAIN is that of from. mxward dkim generate makes both."},
+		doc:       "The selector of the key: its record stands at SELECTOR._domainkey.DOMAIN, where DOMAIN is that of from. mxward dkim key makes both."},
 	{table: "reports", key: "dkim-key", example: `"/etc/mxward/2026a.pem"`,
 		value:     into(fileName, func(p *Plan) *string { return &p.Reports.DKIMKey }),
 		otherwise: "default: reports are not signed",
