@@ -19,9 +19,9 @@ import (
 // makeReports makes what the plan's [reports] wants: who counts and sends, and who reads.
 func (a *App) makeReports(context.Context) error {
 	plan := a.plan.Reports
-	if len(plan.Receive) > 0 {
+	if here := a.receivedHere(); len(here) > 0 {
 		a.reader = &report.Reader{
-			Next: a.runner.Deliverer, Reports: a.store, Addresses: plan.Receive, ID: a.plan.AuthservID, Logger: a.log,
+			Next: a.runner.Deliverer, Reports: a.store, Addresses: here, ID: a.plan.AuthservID, Logger: a.log,
 		}
 		if a.reader.ID.IsZero() {
 			a.reader.ID = a.plan.Name
@@ -42,6 +42,15 @@ func (a *App) makeReports(context.Context) error {
 		By: dmarcrpt.Reporter{Receiver: receiver, Org: plan.Org, Email: plan.From.String(), Contact: plan.Contact, Software: "mxward"},
 	}
 	return nil
+}
+
+// receivedHere gives the addresses of reports of which this machine is a gate. Who is only a
+// backup hands them on: they are read where they end.
+func (a *App) receivedHere() []mail.Address {
+	return slices.DeleteFunc(slices.Clone(a.plan.Reports.Receive), func(to mail.Address) bool {
+		d, ok := a.plan.Domain(to.Domain)
+		return !ok || !a.gateHere(d)
+	})
 }
 
 // reportSigner reads the key with which reports are signed, where there is one.
@@ -107,9 +116,8 @@ func (a *App) SendReports(ctx context.Context, now time.Time) int {
 	return a.sender.Send(ctx, now)
 }
 
-// forgetReports forgets what is too old of what others reported.
+// forgetReports forgets what is too old, whatever the plan wants today.
 func (a *App) forgetReports(ctx context.Context) {
-	if a.reader != nil {
-		a.report("forget reports", a.store.ForgetReports(ctx, time.Now().Add(-report.MaxAge)))
-	}
+	a.report("forget counts for reports", a.store.ForgetCounts(ctx, report.Day(time.Now().Add(-report.CountAge))))
+	a.report("forget reports", a.store.ForgetReports(ctx, time.Now().Add(-report.MaxAge)))
 }

@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +36,8 @@ const (
 	giveUp          = 72 * time.Hour   // after the day's end: nobody waits longer for DNS trouble to end
 	firstRetry      = 15 * time.Minute
 	longestRetry    = 4 * time.Hour
-	countAge        = 8 * day // how long counts are kept, for people to look at
-	forgetEach      = time.Hour
+	settleTime      = 10 * time.Second
+	CountAge        = 8 * day // how long counts are kept, for people to look at
 )
 
 // Queue is what sending needs of the queue's store.
@@ -69,22 +68,10 @@ func (s *Sender) Outcomes() (sent, postponed, dropped int64) {
 
 // Run sends what is due until ctx ends.
 func (s *Sender) Run(ctx context.Context) {
-	var both sync.WaitGroup
-	both.Go(func() {
-		for ctx.Err() == nil {
-			s.sendAll(ctx)
-			pause(ctx, sendEach/2+rand.N(sendEach))
-		}
-	})
-	both.Go(func() {
-		for ctx.Err() == nil {
-			if err := s.Days.ForgetCounts(ctx, Day(time.Now().Add(-countAge))); err != nil && ctx.Err() == nil {
-				s.Logger.Warn("counts for reports", "err", err)
-			}
-			pause(ctx, forgetEach/2+rand.N(forgetEach))
-		}
-	})
-	both.Wait()
+	for ctx.Err() == nil {
+		s.sendAll(ctx)
+		pause(ctx, sendEach/2+rand.N(sendEach))
+	}
 }
 
 // sendAll sends what is due now; where that is more than one, several at once.
@@ -138,9 +125,12 @@ func (s *Sender) one(ctx context.Context, now time.Time) bool {
 		return false
 	}
 	o := s.report(ctx, now, c)
-	if ctx.Err() != nil {
-		return false // the lease ends by itself
+	if ctx.Err() != nil && len(o.Sent) == len(c.Sent) {
+		return false // nothing has happened, and the lease ends by itself
 	}
+	// What is in the queue is noted, though the program is about to end.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	defer cancel()
 	s.settle(ctx, c, o)
 	return true
 }
@@ -202,7 +192,14 @@ func (s *Sender) report(ctx context.Context, now time.Time, c Claim) outcome {
 			}
 		}
 	}
-	o.Outcome = cmp.Or(strings.Join(d.troubles, "; "), "sent")
+	o.Outcome = strings.Join(d.troubles, "; ")
+	switch {
+	case o.Outcome != "":
+	case len(o.Sent) == 0:
+		o.Outcome = "nobody takes it by mail"
+	default:
+		o.Outcome = "sent"
+	}
 	if d.temporary {
 		o.failed, o.Next = true, next(c, now)
 	}

@@ -343,20 +343,24 @@ func (f resolverFunc) Resolve(ctx context.Context, q dns.Question) (dns.Answer, 
 	return f(ctx, q)
 }
 
-// crashed is a store of a gate that ends before, or after, it has enqueued.
+// crashed is the store of a gate that ends before it has enqueued, or before it has noted so.
 type crashed struct {
 	store.Engine
-	before, after func()
+	crash  func()
+	before bool
 }
 
 func (c crashed) Enqueue(ctx context.Context, now time.Time, m queue.Message) error {
-	c.before()
-	if ctx.Err() != nil {
+	if c.before {
+		c.crash()
 		return ctx.Err()
 	}
-	err := c.Engine.Enqueue(ctx, now, m)
-	c.after()
-	return err
+	return c.Engine.Enqueue(ctx, now, m)
+}
+
+func (c crashed) SettleDay(context.Context, report.Claim, report.Settlement) error {
+	c.crash()
+	return errors.New("the gate has ended")
 }
 
 // TestCrash: a gate that ends between the claim and the queue loses nothing; one that ends
@@ -372,11 +376,8 @@ func TestCrash(t *testing.T) {
 			w.take(policyText, report.Day(time.Now().Add(-30*time.Hour)), "192.0.2.1")
 			ctx, crash := context.WithCancel(t.Context())
 			first := w.newSender()
-			c := crashed{w.store, func() {}, crash}
-			if test.before {
-				c = crashed{w.store, crash, func() {}}
-			}
-			first.Queue = c
+			c := crashed{w.store, crash, test.before}
+			first.Queue, first.Days = c, c
 			now := time.Now()
 			first.Send(ctx, now)
 			second := w.newSender()
@@ -401,6 +402,19 @@ func TestCrash(t *testing.T) {
 				t.Errorf("the same report has the names %v", ids)
 			}
 		})
+	}
+}
+
+// TestStop: a gate that is stopped while it sends a report notes that it has.
+func TestStop(t *testing.T) {
+	w := newWorld(t, comPolicy)
+	w.take(policyText, report.Day(time.Now().Add(-30*time.Hour)), "192.0.2.1")
+	ctx, stop := context.WithCancel(t.Context())
+	w.sender.Wake = stop
+	w.sender.Send(ctx, time.Now())
+	w.want(1, "report sent")
+	if n := w.newSender().Send(t.Context(), time.Now().Add(time.Hour)); n != 0 {
+		t.Error("it is sent again")
 	}
 }
 
