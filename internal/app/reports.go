@@ -92,7 +92,7 @@ func (a *App) hasHost(addr netip.Addr) bool {
 	return slices.ContainsFunc(a.plan.Hosts, func(h site.Host) bool { return slices.Contains(h.Addresses, addr) })
 }
 
-// runReports does what is to be done for reports until ctx ends. It is the last to stop: what
+// runReports does what is to be done for reports until ctx ends, after the listeners: what
 // the gate took is counted by then.
 func (a *App) runReports(ctx context.Context) {
 	if a.counter == nil {

@@ -3,11 +3,9 @@ package report
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -201,7 +199,7 @@ func (c *Counter) Run(ctx context.Context) {
 func (c *Counter) Flush(ctx context.Context) {
 	defer func() {
 		if value := recover(); value != nil {
-			c.Logger.Error("panic", "work", "write counts for reports", "err", fmt.Sprint(value), "stack", string(debug.Stack()))
+			newEvents(c.Logger).panicked("write counts for reports", value)
 		}
 	}()
 	c.mu.Lock()
@@ -225,7 +223,7 @@ func (c *Counter) Flush(ctx context.Context) {
 	}
 	c.lost.Add(lost)
 	if lost > 0 || failed != nil {
-		c.Logger.Warn("counts for reports", "lost", lost, "err", failed)
+		newEvents(c.Logger).counts(lost, failed)
 	}
 }
 

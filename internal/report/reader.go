@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,16 +15,14 @@ import (
 	"mxward/internal/dns"
 	"mxward/internal/mail"
 	"mxward/internal/mailauth"
-	"mxward/internal/mailauth/attach"
 	"mxward/internal/mailauth/dmarc"
 	"mxward/internal/queue"
 )
 
 // Limits of the reading of reports, all ours.
 const (
-	slotWait  = 5 * time.Second // for the one reading at a time: reports of others may be large
-	keepWait  = 20 * time.Second
-	maxLogged = 300 // octets of an error, which may quote strangers
+	slotWait = 5 * time.Second // for the one reading at a time: reports of others may be large
+	keepWait = 20 * time.Second
 )
 
 // Reader is a Deliverer in front of the true one: a message for one of the addresses to
@@ -98,7 +95,7 @@ func (r *Reader) pass(ctx context.Context, sender mail.Path, open func() io.Read
 	defer func() {
 		if value := recover(); value != nil {
 			r.unreadable.Add(1)
-			r.Logger.Error("panic", "work", "read a report", "err", fmt.Sprint(value), "stack", string(debug.Stack()))
+			newEvents(r.Logger).panicked("read a report", value)
 		}
 	}()
 	r.read(ctx, sender, open)
@@ -158,13 +155,13 @@ func (r *Reader) keep(ctx context.Context, one Received) {
 	ctx, cancel := context.WithTimeout(ctx, keepWait)
 	defer cancel()
 	kept, err := r.Reports.KeepReport(ctx, KeepUsual(), one)
-	result, level := "kept", slog.LevelInfo
+	result := "kept"
 	switch {
 	case errors.Is(err, ErrFull):
-		result, level = "full", slog.LevelWarn
+		result = "full"
 		r.full.Add(1)
 	case err != nil:
-		result, level = "failed", slog.LevelWarn
+		result = "failed"
 		r.unkept.Add(1)
 	case !kept:
 		result = "known"
@@ -174,18 +171,13 @@ func (r *Reader) keep(ctx context.Context, one Received) {
 	default:
 		r.forged.Add(1)
 	}
-	r.Logger.Log(ctx, level, "report received", "kind", one.Kind, "about", one.Domain, "from", one.Sender, "authentic", one.Authentic, "result", result, "err", err)
+	newEvents(r.Logger).received(one, result, err)
 }
 
-// failed tells of a message without a report that can be read, which is delivered all the
-// same.
+// failed counts a message without a report that can be read.
 func (r *Reader) failed(from origin, err error) {
 	r.unreadable.Add(1)
-	text := err.Error()
-	if len(text) > maxLogged {
-		text = strings.ToValidUTF8(text[:maxLogged], "") + "…"
-	}
-	r.Logger.Info("report not read", "from", from.domain, "authentic", from.authentic, "large", errors.Is(err, attach.ErrTooLarge), "err", text)
+	newEvents(r.Logger).unread(from, err)
 }
 
 // origin is whose message it is, and whether that is sure.

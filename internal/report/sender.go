@@ -8,7 +8,6 @@ import (
 	"iter"
 	"log/slog"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -93,7 +92,7 @@ func (s *Sender) sendAll(ctx context.Context) {
 func (s *Sender) guard(work string, do func()) {
 	defer func() {
 		if value := recover(); value != nil {
-			s.Logger.Error("panic", "work", work, "err", fmt.Sprint(value), "stack", string(debug.Stack()))
+			newEvents(s.Logger).panicked(work, value)
 		}
 	}()
 	do()
@@ -119,7 +118,7 @@ func (s *Sender) Send(ctx context.Context, now time.Time) (days int) {
 func (s *Sender) one(ctx context.Context, now time.Time) bool {
 	c, ok, err := s.Days.ClaimDay(ctx, now, now.Add(claimTime))
 	if err != nil && ctx.Err() == nil {
-		s.Logger.Warn("counts for reports", "err", err)
+		newEvents(s.Logger).counts(0, err)
 	}
 	if err != nil || !ok {
 		return false
@@ -139,28 +138,18 @@ func (s *Sender) one(ctx context.Context, now time.Time) bool {
 func (s *Sender) settle(ctx context.Context, c Claim, o outcome) {
 	err := s.Days.SettleDay(ctx, c, o.Settlement)
 	if err != nil {
-		s.Logger.Warn("report not settled", "domain", c.Domain, "day", c.Day.Format(time.DateOnly), "outcome", o.Outcome, "err", err)
+		newEvents(s.Logger).unsettled(c, o, err)
 		return
 	}
-	level, what := slog.LevelInfo, "report sent"
 	switch {
 	case !o.Next.IsZero():
-		what = "report postponed"
 		s.postponed.Add(1)
 	case len(o.Sent) == 0:
-		what = "report dropped"
-		if o.failed {
-			level = slog.LevelWarn
-		}
 		s.dropped.Add(1)
 	default:
 		s.sent.Add(1)
 	}
-	args := []any{"domain", c.Domain, "day", c.Day.Format(time.DateOnly), "to", o.Sent, "id", o.id, "messages", o.messages, "attempt", c.Attempt, "outcome", o.Outcome}
-	if !o.Next.IsZero() {
-		args = append(args, "next", o.Next)
-	}
-	s.Logger.Log(ctx, level, what, args...)
+	newEvents(s.Logger).settled(c, o)
 }
 
 // outcome is a Settlement and what the log tells besides.
@@ -246,7 +235,7 @@ func (s *Sender) observations(rows []Count) iter.Seq[dmarcrpt.Observation] {
 		for _, row := range rows {
 			o, err := row.Observation()
 			if err != nil {
-				s.Logger.Warn("counts for reports", "lost", row.Messages, "err", err)
+				newEvents(s.Logger).counts(row.Messages, err)
 				continue
 			}
 			if !yield(o) {
