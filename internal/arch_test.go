@@ -43,15 +43,16 @@ var rooms = map[string][]string{
 	// 3: rooms that join two
 	"internal/deliver":         {"internal/dns", "internal/mail", "internal/smtp"},
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
-	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/reputation"},
-	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/reputation", "internal/store"}, // tests
+	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
+	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
+	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/store"}, // tests
 	// 4: the wiring
-	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/mtasts", "internal/smtp", "internal/queue", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
+	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/...", "internal/smtp", "internal/queue", "internal/report", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
 	// 5: the small internet. It is above the wiring, so that its gate is the whole real
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
 	// 6: the commands
-	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/store", "internal/smtp", "internal/mailauth/..."},
+	"cmd/mxward": {"internal/app", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/..."},
 	// test-only packages
 	"internal":      {},
 	"test/e2e":      {"internal/..."},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,14 +18,16 @@ import (
 	"mxward/internal/mailauth/attach"
 	"mxward/internal/mailauth/dmarcrpt"
 	"mxward/internal/mailauth/tlsrpt"
+	"mxward/internal/report"
 )
 
 const reportSchema = "mxward.report/1"
 
 func newReport() *cobra.Command {
 	var asJSON bool
+	var f storedFlags
 	cmd := &cobra.Command{
-		Use:   "report FILE...",
+		Use:   "report FILE... | --plan FILE",
 		Short: "what the DMARC and TLS reports that others sent say, summed up by source",
 		Long: `Report reads DMARC aggregate reports (RFC 9990, and as RFC 7489 had them), DMARC failure
 reports (RFC 9991) and TLS reports (RFC 8460), and sums them up: who sends as the domain, and
@@ -32,14 +35,27 @@ how much of it passes; whose TLS fails, and why. A file is a message with the re
 or the bare report, compressed or not; - is standard input. A report that comes twice counts
 once.
 
+With --plan it reads what the gate has stored of the mail for the plan's [reports] receive,
+while serve runs or without it. Who sent a report is then the domain that its message passed
+DMARC for. Reports in messages that passed for nobody may be forged: they are told of, and
+summed up only with --unauthenticated. --pending lists instead what the gate has counted for
+its own reports to others, when each goes out, and what became of it.
+
 Exit status: 0 all were read; 1 something is no report, or a broken one: the others are summed
-up all the same; 2 usage, or a file that cannot be opened; 3 a file could not be read.`,
-		Example: "  mxward report reports/*.eml\n  mxward report --json 'example.net!example.com!1779148800!1779235199.xml.gz'",
-		Args:    cobra.MinimumNArgs(1),
+up all the same; 2 usage, or a file that cannot be opened; 3 a file or the store could not be
+read.`,
+		Example: "  mxward report reports/*.eml\n  mxward report --json 'example.net!example.com!1779148800!1779235199.xml.gz'\n  mxward report --plan mxward.toml --domain example.com --days 7",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(cmd, args); err != nil {
+				return usage(err)
+			}
+			if f.plan != "" {
+				return f.run(cmd, asJSON)
+			}
 			var all reports
 			failed := all.readAll(args, cmd.InOrStdin())
-			doc := all.document()
+			sums := all.sums()
+			doc := sums.document()
 			for _, err := range failed {
 				doc.Errors = append(doc.Errors, fileErrorJSON{err.file, err.err.Error()})
 			}
@@ -47,7 +63,7 @@ up all the same; 2 usage, or a file that cannot be opened; 3 a file could not be
 			if asJSON {
 				err = writeJSON(cmd.OutOrStdout(), doc)
 			} else {
-				err = all.print(cmd.OutOrStdout())
+				err = sums.print(cmd.OutOrStdout())
 			}
 			for _, f := range all.faults {
 				fmt.Fprintln(cmd.ErrOrStderr(), shown("note: "+f.File+": "+f.Text))
@@ -59,15 +75,40 @@ up all the same; 2 usage, or a file that cannot be opened; 3 a file could not be
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON document on stdout (schema "+reportSchema+")")
+	f.add(cmd)
 	return cmd
 }
 
 // reports is all that was read.
 type reports struct {
-	aggregate []dmarcrpt.Report
-	failure   []dmarcrpt.Failure
-	tls       []tlsrpt.Report
-	faults    []faultJSON
+	found  report.Found
+	faults []faultJSON
+}
+
+// sums is what all reports say together.
+type sums struct {
+	aggregate       dmarcrpt.Summary
+	failures        []failureSum
+	tls             tlsrpt.Summary
+	unauthenticated int // reports that were left out
+	notes           []faultJSON
+}
+
+// failureSum is a failure report, and the From of the message that it is about.
+type failureSum struct {
+	dmarcrpt.Failure
+	from string
+}
+
+func (all *reports) sums() sums {
+	s := sums{
+		aggregate: dmarcrpt.Summarize(slices.Values(all.found.Aggregate), nil),
+		tls:       tlsrpt.Summarize(slices.Values(all.found.TLS)), notes: all.faults,
+	}
+	for _, f := range all.found.Failures {
+		s.failures = append(s.failures, failureSum{f, originalFrom(f)})
+	}
+	return s
 }
 
 // fileError is why a file was not read.
@@ -123,54 +164,17 @@ func (all *reports) readFile(file string, in io.Reader) *fileError {
 
 // read takes what one file has; where it has an error, nothing.
 func (all *reports) read(file string, in io.Reader) error {
-	var got reports
-	err := attach.Find(in, func(i attach.Item) error {
-		var faults []string
-		switch i.Kind {
-		case attach.XML:
-			r, err := dmarcrpt.Parse(i.Content)
-			if err != nil {
-				return err
-			}
-			got.aggregate, faults = append(got.aggregate, r), r.Faults
-		case attach.JSON:
-			r, err := tlsrpt.ParseReport(i.Content)
-			if err != nil {
-				return err
-			}
-			got.tls, faults = append(got.tls, r), r.Faults
-		case attach.Feedback:
-			f, err := dmarcrpt.ParseFailure(i.Content)
-			if err != nil {
-				return err
-			}
-			got.failure, faults = append(got.failure, f), f.Faults
-		case attach.Original:
-			if err := got.original(i.Content); err != nil {
-				return err
-			}
-		}
-		for _, f := range faults {
-			got.faults = append(got.faults, faultJSON{file, f})
-		}
-		return nil
-	})
+	got, err := report.Parse(in)
 	if err != nil {
 		return err
 	}
-	all.aggregate = append(all.aggregate, got.aggregate...)
-	all.failure = append(all.failure, got.failure...)
-	all.tls = append(all.tls, got.tls...)
-	all.faults = append(all.faults, got.faults...)
-	return nil
-}
-
-// original belongs to the failure report before it.
-func (all *reports) original(r io.Reader) error {
-	if len(all.failure) == 0 {
-		return attach.ErrNotReport
+	all.found.Aggregate = append(all.found.Aggregate, got.Aggregate...)
+	all.found.Failures = append(all.found.Failures, got.Failures...)
+	all.found.TLS = append(all.found.TLS, got.TLS...)
+	for _, f := range got.Faults {
+		all.faults = append(all.faults, faultJSON{file, f})
 	}
-	return all.failure[len(all.failure)-1].ReadOriginal(r)
+	return nil
 }
 
 // shown makes what strangers wrote fit for a terminal: no control characters, one line each.
@@ -184,20 +188,20 @@ func shown(s string) string {
 }
 
 // print writes what people read.
-func (all *reports) print(w io.Writer) error {
+func (s sums) print(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if len(all.aggregate) > 0 {
-		printAggregate(t, dmarcrpt.Summarize(slices.Values(all.aggregate), nil))
+	if s.aggregate.Reports > 0 {
+		printAggregate(t, s.aggregate)
 	}
-	if len(all.failure) > 0 {
-		fmt.Fprintf(t, "DMARC failures: %s\n", plural(len(all.failure), "report"))
+	if len(s.failures) > 0 {
+		fmt.Fprintf(t, "DMARC failures: %s\n", plural(len(s.failures), "report"))
 		fmt.Fprintln(t, "SOURCE\tMESSAGES\tDOMAIN\tFAILED\tBECAME\tARRIVED\tFROM")
-		for _, f := range all.failure {
-			row(t, addrText(f.Source), fmt.Sprint(f.Incidents), f.Domain, strings.Join(f.AuthFailure, ","), f.Delivery, dateText(f.Arrival), originalFrom(f))
+		for _, f := range s.failures {
+			row(t, addrText(f.Source), fmt.Sprint(f.Incidents), f.Domain, strings.Join(f.AuthFailure, ","), f.Delivery, dateText(f.Arrival), cmp.Or(f.from, f.MailFrom))
 		}
 	}
-	if len(all.tls) > 0 {
-		printTLS(t, tlsrpt.Summarize(slices.Values(all.tls)))
+	if s.tls.Reports > 0 {
+		printTLS(t, s.tls)
 	}
 	return t.Flush()
 }
@@ -281,17 +285,18 @@ func originalFrom(f dmarcrpt.Failure) string {
 	for _, field := range f.Original.All("From") {
 		return field.Value()
 	}
-	return f.MailFrom
+	return ""
 }
 
 // reportDocument is what --json prints; fields are only ever added to it.
 type reportDocument struct {
-	Schema    string              `json:"schema"`
-	Aggregate aggregateJSON       `json:"aggregate"`
-	Failures  []failureReportJSON `json:"failures"`
-	TLS       tlsJSON             `json:"tls"`
-	Notes     []faultJSON         `json:"notes"`
-	Errors    []fileErrorJSON     `json:"errors"`
+	Schema          string              `json:"schema"`
+	Aggregate       aggregateJSON       `json:"aggregate"`
+	Failures        []failureReportJSON `json:"failures"`
+	TLS             tlsJSON             `json:"tls"`
+	Unauthenticated int                 `json:"unauthenticated"`
+	Notes           []faultJSON         `json:"notes"`
+	Errors          []fileErrorJSON     `json:"errors"`
 }
 
 type aggregateJSON struct {
@@ -362,10 +367,10 @@ type fileErrorJSON struct {
 	Error string `json:"error"`
 }
 
-func (all *reports) document() reportDocument {
+func (s sums) document() reportDocument {
 	return reportDocument{
-		Schema: reportSchema, Aggregate: newAggregateJSON(dmarcrpt.Summarize(slices.Values(all.aggregate), nil)), Failures: newFailuresJSON(all.failure),
-		TLS: newTLSJSON(tlsrpt.Summarize(slices.Values(all.tls))), Notes: notNil(all.faults), Errors: []fileErrorJSON{},
+		Schema: reportSchema, Aggregate: newAggregateJSON(s.aggregate), Failures: newFailuresJSON(s.failures),
+		TLS: newTLSJSON(s.tls), Unauthenticated: s.unauthenticated, Notes: notNil(s.notes), Errors: []fileErrorJSON{},
 	}
 }
 
@@ -380,16 +385,12 @@ func newAggregateJSON(s dmarcrpt.Summary) aggregateJSON {
 	return out
 }
 
-func newFailuresJSON(failures []dmarcrpt.Failure) []failureReportJSON {
+func newFailuresJSON(failures []failureSum) []failureReportJSON {
 	out := make([]failureReportJSON, len(failures))
 	for i, f := range failures {
-		from := ""
-		if fields := f.Original.All("From"); len(fields) > 0 {
-			from = fields[0].Value()
-		}
 		out[i] = failureReportJSON{
 			f.Type, notNil(f.AuthFailure), f.Domain, addrText(f.Source), f.Incidents, timeText(f.Arrival),
-			f.MailFrom, notNil(f.RcptTo), from, f.Delivery, notNil(f.Results),
+			f.MailFrom, notNil(f.RcptTo), f.from, f.Delivery, notNil(f.Results),
 		}
 	}
 	return out

@@ -19,6 +19,7 @@ import (
 	"mxward/internal/dns/server"
 	"mxward/internal/edge"
 	"mxward/internal/queue"
+	"mxward/internal/report"
 	"mxward/internal/reputation"
 	"mxward/internal/site"
 	"mxward/internal/smtp"
@@ -70,6 +71,10 @@ type App struct {
 	runner    *queue.Runner
 	deliverer *deliver.Deliverer
 
+	counter *report.Counter // these two where the plan sends reports
+	sender  *report.Sender
+	reader  *report.Reader // where it receives them
+
 	dnsServers  map[string]*server.Server // by what they serve; for the metrics
 	smtpServers []*smtp.Server
 
@@ -93,7 +98,7 @@ func New(ctx context.Context, plan *site.Plan, opts Options) (*App, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	for _, step := range []func(context.Context) error{
-		a.chooseHosts, a.openStore, a.makeResolver, a.makeDelivery, a.makeGate, a.listenDNS, a.listenSMTP, a.watchDecoys, a.listenPolicies, a.listenMetrics,
+		a.chooseHosts, a.openStore, a.makeResolver, a.makeDelivery, a.makeReports, a.makeGate, a.listenDNS, a.listenSMTP, a.watchDecoys, a.listenPolicies, a.listenMetrics,
 	} {
 		if err := step(ctx); err != nil {
 			a.Close()
@@ -144,6 +149,7 @@ func (a *App) Run(ctx context.Context) error {
 		background.Go(func() { a.report("queue", a.runner.Run(back)) })
 	}
 	background.Go(func() { a.housekeep(back) })
+	background.Go(func() { a.runReports(back) })
 	if a.iterative != nil {
 		background.Go(func() { a.iterative.FollowAnchors(back) })
 	}
@@ -188,6 +194,7 @@ func (a *App) housekeep(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		a.report("forget contacts", a.store.Forget(ctx, time.Now().Add(-contactAge)))
+		a.forgetReports(ctx)
 		select {
 		case <-ctx.Done():
 			return

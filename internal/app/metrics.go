@@ -136,6 +136,38 @@ var metrics = []metric{
 		}},
 	{"mxward_edge_contacts_dropped_total", nil, "Contacts that were not recorded, because of overload or of a failing store.", prometheus.CounterValue,
 		func(a *App, emit func(float64, ...string)) { emit(float64(a.gate.Dropped())) }},
+
+	{"mxward_report_counted_total", nil, "Messages counted for DMARC reports to others.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) {
+			if a.counter != nil {
+				counted, _ := a.counter.Counted()
+				emit(float64(counted))
+			}
+		}},
+	{"mxward_report_lost_total", nil, "Of these, messages that no report will tell of, because of a limit or of a failing store.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) {
+			if a.counter != nil {
+				_, lost := a.counter.Counted()
+				emit(float64(lost))
+			}
+		}},
+	{"mxward_report_outcomes_total", []string{"outcome"}, "What became of reports whose day had ended: sent, that is handed to the queue, postponed, or dropped, since nobody wants them or the DNS gave no answer for days.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) {
+			if a.sender != nil {
+				sent, postponed, dropped := a.sender.Outcomes()
+				emit(float64(sent), "sent")
+				emit(float64(postponed), "postponed")
+				emit(float64(dropped), "dropped")
+			}
+		}},
+	{"mxward_report_received_total", []string{"result"}, "Reports that came in: kept, kept as perhaps forged since their message did not pass DMARC, known already, full for want of room, unreadable, or failed at the store.", prometheus.CounterValue,
+		func(a *App, emit func(float64, ...string)) {
+			if a.reader != nil {
+				for result, n := range a.reader.Counts() {
+					emit(float64(n), result)
+				}
+			}
+		}},
 }
 
 func stats(read func(s resolver.Stats, emit func(float64, ...string))) func(*App, func(float64, ...string)) {

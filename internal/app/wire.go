@@ -141,6 +141,9 @@ func (a *App) makeGate(context.Context) error {
 		Resolver: a.resolver,
 		Logger:   a.log,
 	}
+	if a.counter != nil {
+		a.gate.Observer = observer{a}
+	}
 	a.cleanups = append(a.cleanups, func() { a.report("flush contacts", a.gate.Close()) })
 	return nil
 }

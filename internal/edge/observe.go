@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"net/netip"
-	"slices"
 	"time"
 
 	"mxward/internal/dns"
@@ -21,28 +20,26 @@ type Observer interface {
 type Observation struct {
 	Time         time.Time
 	Client       netip.Addr
-	Host         dns.Name   // of ours
-	EnvelopeFrom string     // without angle brackets; "" is the null sender
-	Recipients   []dns.Name // their domains, each once; one without a domain is left out
-	Helo         string     // as the client said it
-	HeaderFrom   dns.Name   // the author's domain; zero where there is none
+	Host         dns.Name // of ours
+	EnvelopeFrom string   // without angle brackets; "" is the null sender
+	Recipients   []mail.Address
+	Helo         string   // as the client said it
+	HeaderFrom   dns.Name // the author's domain; zero where there is none
 	Results      mailauth.Results
 }
 
 func (s *session) observation(now time.Time, r mailauth.Results) Observation {
 	return Observation{
 		Time: now, Client: s.client, Host: s.host.name,
-		EnvelopeFrom: s.env.From.String(), Recipients: domains(s.env.Recipients),
+		EnvelopeFrom: s.env.From.String(), Recipients: addresses(s.env.Recipients),
 		Helo: s.hello.Name, HeaderFrom: r.DMARC.Author, Results: r,
 	}
 }
 
-func domains(recipients []mail.Recipient) []dns.Name {
-	var names []dns.Name
-	for _, r := range recipients {
-		if d := r.Address.Domain; !d.IsZero() && !slices.Contains(names, d) {
-			names = append(names, d)
-		}
+func addresses(recipients []mail.Recipient) []mail.Address {
+	all := make([]mail.Address, len(recipients))
+	for i, r := range recipients {
+		all[i] = r.Address
 	}
-	return names
+	return all
 }

@@ -38,6 +38,7 @@ const (
 	BadServer    Kind = "bad-server" // a name server's address
 	BadRecord    Kind = "bad-record"
 	BadAnchor    Kind = "bad-anchor"
+	BadText      Kind = "bad-text"
 	Repeated     Kind = "repeated" // the same value twice in a list
 )
 
@@ -68,6 +69,9 @@ const (
 	PolicyUnserved   Kind = "policy-unserved"    // an MTA-STS policy without [mta-sts] listen
 	PolicyPlain      Kind = "policy-plain"       // plain HTTP for the world
 	PolicySelfSigned Kind = "policy-self-signed" // enforced, and a host has no certificate that senders trust
+	DKIMAlone        Kind = "dkim-alone"         // selector without key, or key without selector
+	ReportsUnsent    Kind = "reports-unsent"     // how to send reports, but not from whom
+	ReceiveForeign   Kind = "receive-foreign"    // reports to an address that is not taken here
 	ResolverPublic   Kind = "resolver-public"    // recursion for the world
 	ResolverLoop     Kind = "resolver-loop"      // the resolver would ask itself
 	UpstreamTwice    Kind = "upstream-twice"     // a zone in two of the resolver's tables

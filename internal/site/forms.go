@@ -162,6 +162,8 @@ var (
 	role         = text("gate, backup, trap or refuse", parseRole)
 	target       = text(targetForms, parseTarget)
 	storeURL     = text("sqlite:/path or postgres://user@host/database", parseStore)
+	phrase       = text("a line of text", parsePhrase)
+	selector     = text("a DKIM selector", parseSelector)
 	fileName     = text("the path of a file", parsePath)
 	size         = text("a size between 64KiB and 2GiB", sizeBetween(minMaxSize, maxMaxSize))
 	cacheSize    = text("a size between 1MiB and 64GiB", sizeBetween(minCacheSize, maxCacheSize))
@@ -306,6 +308,25 @@ func parsePath(s string) (string, *Error) {
 		return "", &Error{Kind: BadPath}
 	}
 	return s, nil
+}
+
+// maxPhrase is what fits into a report, in octets, and into a person's head.
+const maxPhrase = 255
+
+func parsePhrase(s string) (string, *Error) {
+	if s == "" || len(s) > maxPhrase || strings.ContainsFunc(s, unicode.IsControl) {
+		return "", &Error{Kind: BadText, Hint: "up to 255 octets, and no control characters"}
+	}
+	return s, nil
+}
+
+// parseSelector wants one or more labels (RFC 6376 §3.1).
+func parseSelector(s string) (string, *Error) {
+	n, err := dns.ParseName(s)
+	if err != nil || n == dns.Root {
+		return "", &Error{Kind: BadName, Hint: "it is the part before ._domainkey"}
+	}
+	return n.String(), nil
 }
 
 // isPath reports whether s may name a file. A relative path begins at the plan's folder.

@@ -55,6 +55,7 @@ var tables = []table{
 		doc: "A zone that other resolvers are asked about, which do the work and are believed. Public resolvers are of no use to a mail host: block lists refuse their questions."},
 	{name: "resolver.local", repeated: true, add: func(p *Plan) { p.Resolver.Local = append(p.Resolver.Local, Local{}) },
 		doc: "What the resolver itself says about one name, whatever the DNS says. The names above and below it are not concerned."},
+	{name: "reports", doc: "The reports of DMARC (RFC 9990): those that this site sends about the mail it takes, a day at a time, to whoever the policies of the authors' domains name; and those that others send here, TLS reports (RFC 8460) too, which are read and stored, and summed up by mxward report. All gates of a store have the same table."},
 	{name: "metrics", doc: "Numbers for Prometheus, over HTTP at /metrics."},
 }
 
@@ -105,7 +106,7 @@ var fields = []field{
 		otherwise: "required where a rung is a gate; default: mx:",
 		doc: "Where accepted mail goes: smtp://host[:port] (port 25), lmtp://host[:port] (port 24), lmtp:/path/of/socket, " +
 			"maildir:/path (one Maildir for each recipient below it), or mx: for the better rungs that the DNS names, where the site is only a backup."},
-	{table: "domain", key: "recipients", example: `["alice@example.com", "postmaster@example.com"]`,
+	{table: "domain", key: "recipients", example: `["alice@example.com", "dmarc@example.com", "postmaster@example.com"]`,
 		value:     into(listOf(recipient, "mail addresses"), func(p *Plan) *[]mail.Address { return &p.domain().Recipients }),
 		otherwise: "default: the place of delivery knows",
 		doc:       "The only valid recipients, written whole."},
@@ -235,6 +236,33 @@ var fields = []field{
 		value:     into(listOf(record, "records"), func(p *Plan) *[]string { return &p.local().Records }),
 		otherwise: "default: none",
 		doc:       "Its other records as in a zone file, without the name. The TTL before the type may be left out and is an hour then."},
+
+	{table: "reports", key: "from", example: `"dmarc-reports@example.com"`,
+		value:     into(recipient, func(p *Plan) *mail.Address { return &p.Reports.From }),
+		otherwise: "default: no reports are sent, and nothing is counted for them",
+		doc: "Who sends the reports, in the envelope too: bounces come there. The address's domain stands in each report as its reporter, and receivers want the message to pass DMARC as that domain's: " +
+			"give its SPF record the addresses of this site, or better sign with dkim-key."},
+	{table: "reports", key: "org", example: `"Example Ltd"`,
+		value:     into(phrase, func(p *Plan) *string { return &p.Reports.Org }),
+		otherwise: "default: the domain of from",
+		doc:       "The reporter's name for people."},
+	{table: "reports", key: "contact", example: `"https://example.com/dmarc"`,
+		value:     into(phrase, func(p *Plan) *string { return &p.Reports.Contact }),
+		otherwise: "default: none",
+		doc:       "Where people find help with the reports."},
+	{table: "reports", key: "dkim-selector", example: `"2026a"`,
+		value:     into(selector, func(p *Plan) *string { return &p.Reports.DKIMSelector }),
+		otherwise: "required beside dkim-key",
+		doc:       "The selector of the key: its record stands at SELECTOR._domainkey.DOMAIN, where DOMAIN is that of from. mxward dkim key makes both."},
+	{table: "reports", key: "dkim-key", example: `"/etc/mxward/2026a.pem"`,
+		value:     into(fileName, func(p *Plan) *string { return &p.Reports.DKIMKey }),
+		otherwise: "default: reports are not signed",
+		doc:       "The private key that signs the reports, in PEM."},
+	{table: "reports", key: "receive", example: `["dmarc@example.com"]`,
+		value:     into(listOf(recipient, "mail addresses"), func(p *Plan) *[]mail.Address { return &p.Reports.Receive }),
+		otherwise: "default: none",
+		doc: "Addresses at the plan's domains to which reports of others come: what rua, ruf and the TLS-RPT record name. " +
+			"Mail for them is read on its way and delivered as any other, so that what cannot be read is there for a person. It is never counted for reports of ours: reports about reports would have no end."},
 
 	{table: "metrics", key: "listen", example: `"127.0.0.1:9125"`,
 		value:     into(socket, func(p *Plan) *netip.AddrPort { return &p.Metrics.Listen }),

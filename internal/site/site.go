@@ -31,6 +31,7 @@ type Plan struct {
 	SMTP     SMTP
 	DNS      DNS
 	Resolver Resolver
+	Reports  Reports
 	Metrics  Metrics
 
 	hosts, domains map[dns.Name]int // where they are; nil in a plan that was not parsed
@@ -186,6 +187,17 @@ type Local struct {
 	Name      dns.Name
 	Addresses []netip.Addr
 	Records   []string // as dns.ParseRecord reads them
+}
+
+// Reports is [reports]: the reports of DMARC and TLS, sent and received. Without From none is
+// sent, and nothing is counted for any.
+type Reports struct {
+	From         mail.Address
+	Org          string // a name for people; "" for From's domain
+	Contact      string
+	DKIMSelector string
+	DKIMKey      string         // PEM file
+	Receive      []mail.Address // at domains of the plan
 }
 
 // Metrics is [metrics]: what Prometheus reads. Without Listen, nobody can.

@@ -147,7 +147,7 @@ func TestSample(t *testing.T) {
 		all.WriteString(line)
 	}
 	p := mustParse(t, all.String())
-	if len(p.DNS.Zones) != 1 || len(p.Domains[0].Recipients) != 2 || p.Hosts[0].Cert == "" {
+	if len(p.DNS.Zones) != 1 || len(p.Domains[0].Recipients) != 3 || p.Hosts[0].Cert == "" {
 		t.Errorf("the sample's comments are not in effect: %+v", p)
 	}
 	for _, f := range fields {

@@ -1,7 +1,7 @@
 // Package store keeps what must outlive the process, mail first: it implements
-// queue.Store and reputation.Store on two engines, SQLite for one machine and PostgreSQL
-// for several that share a queue (no standard; RFC 5321 §4.2.5 is why it waits for stable
-// storage).
+// queue.Store, reputation.Store and what package report keeps on two engines, SQLite for one
+// machine and PostgreSQL for several that share a queue (no standard; RFC 5321 §4.2.5 is why
+// it waits for stable storage).
 //
 // Both engines commit in groups: calls that wait at the same time share one transaction
 // and one flush to the disk, without waiting for company. Times are kept to the
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"mxward/internal/queue"
+	"mxward/internal/report"
 	"mxward/internal/reputation"
 )
 
@@ -28,6 +29,9 @@ import (
 type Engine interface {
 	queue.Store
 	reputation.Store
+	report.Counts
+	report.Days
+	report.Reports
 	// SaveState keeps what write gives it, under a name of an owner's: the old or the new
 	// one is there, whole, whatever happens meanwhile. Owners that save at the same time
 	// under one name get in each other's way, and one of them an error. ErrStateSize is that

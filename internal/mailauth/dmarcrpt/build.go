@@ -16,9 +16,11 @@ import (
 	"mxward/internal/dns"
 )
 
-// Observation is one message as a receiver saw it. Domains are A-labels.
+// Observation is one message as a receiver saw it, or several of which all but the time was
+// the same. Domains are A-labels.
 type Observation struct {
-	Time         time.Time
+	Time         time.Time // of the last one
+	Messages     int64     `json:",omitempty"` // how many; 0 is one
 	Source       netip.Addr
 	HeaderFrom   string
 	EnvelopeFrom string // "" for the null sender
@@ -84,7 +86,7 @@ type draft struct {
 	errors  []string
 	lines   []line
 	index   map[string]int // a line's place by its key
-	dropped int
+	dropped int64
 }
 
 // line is a record and all of it but its count, as text.
@@ -103,11 +105,11 @@ func (d *draft) add(o Observation) {
 	r := o.record()
 	key := r.key()
 	if i, ok := d.index[key]; ok {
-		d.lines[i].Count++
+		d.lines[i].Count += r.Count
 		return
 	}
 	if len(d.lines) == MaxRecords {
-		d.dropped++
+		d.dropped += r.Count
 		return
 	}
 	d.index[key] = len(d.lines)
@@ -146,7 +148,7 @@ func reportID(of ...string) string {
 // record says of one message what a report says.
 func (o Observation) record() Record {
 	r := Record{
-		Source: o.Source.Unmap().WithZone(""), Count: 1, Disposition: o.Disposition,
+		Source: o.Source.Unmap().WithZone(""), Count: max(o.Messages, 1), Disposition: o.Disposition,
 		DKIM: passOrFail(o.DKIMAligned), SPF: passOrFail(o.SPFAligned),
 		HeaderFrom: strings.ToLower(o.HeaderFrom), EnvelopeFrom: strings.ToLower(o.EnvelopeFrom), EnvelopeTo: strings.ToLower(o.EnvelopeTo),
 	}

@@ -15,7 +15,8 @@ import (
 // time, and again as after a crash or from another process.
 type Fresh func(t testing.TB) (open func() (store.Engine, error))
 
-// Run proves that an engine keeps the promises of queue.Store and reputation.Store.
+// Run proves that an engine keeps the promises of queue.Store, reputation.Store and package
+// report's.
 func Run(t *testing.T, fresh Fresh) {
 	for _, part := range []struct {
 		name string
@@ -51,6 +52,12 @@ func Run(t *testing.T, fresh Fresh) {
 		{"last two jobs", testLastJobs},
 		{"contacts", testContacts},
 		{"contacts of odd clients", testOddContacts},
+		{"counts for reports", testCounts},
+		{"limits of counts", testCountLimits},
+		{"many sources", testManySources},
+		{"claims of days", testClaims},
+		{"claims at once", testClaimRace},
+		{"reports of others", testReceived},
 		{"kept state", testKeptState},
 		{"kept state, broken off", testBrokenState},
 	} {

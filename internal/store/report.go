@@ -1,0 +1,241 @@
+package store
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mxward/internal/report"
+)
+
+// reportPiece is how many rows of counts or reports one transaction removes.
+const reportPiece = 500
+
+// inOrder gives counts in one order for all processes: rows that two transactions want do
+// not become a deadlock.
+func inOrder(counts []report.Count) []report.Count {
+	counts = slices.Clone(counts)
+	slices.SortFunc(counts, func(a, b report.Count) int {
+		return cmp.Or(a.Day.Compare(b.Day), cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.What, b.What))
+	})
+	return counts
+}
+
+// The statements of counts and reports, with places numbered as both engines understand.
+const (
+	knownDay    = `SELECT domains, kept FROM counted_day WHERE day = $1`
+	newDay      = `INSERT INTO counted_day (day, domains, kept, lost) VALUES ($1, 0, 0, 0)`
+	addToDay    = `UPDATE counted_day SET domains = domains + $2, kept = kept + $3, lost = lost + $4 WHERE day = $1`
+	knownDomain = `SELECT kept, CASE WHEN due IS NULL THEN 1 ELSE 0 END FROM counted_domain WHERE day = $1 AND domain = $2`
+	newDomain   = `INSERT INTO counted_domain (day, domain, kept, overflow, due, token, attempts, sent, outcome)
+		VALUES ($1, $2, 0, 0, $3, 0, 0, '', '')`
+	addToDomain = `UPDATE counted_domain SET kept = kept + $3, overflow = overflow + $4 WHERE day = $1 AND domain = $2`
+	addMessages = `UPDATE counted SET messages = messages + $4, last = CASE WHEN last < $5 THEN $5 ELSE last END
+		WHERE day = $1 AND domain = $2 AND what = $3`
+	newRow = `INSERT INTO counted (day, domain, what, messages, last) VALUES ($1, $2, $3, $4, $5)`
+
+	listCounts  = `SELECT what, messages, last FROM counted WHERE day = $1 AND domain = $2 ORDER BY what`
+	getOverflow = `SELECT overflow FROM counted_domain WHERE day = $1 AND domain = $2`
+	settleDay   = `UPDATE counted_domain SET due = $4, token = 0, sent = $5, outcome = $6
+		WHERE day = $1 AND domain = $2 AND token = $3 AND due IS NOT NULL`
+	listPending = `SELECT day, domain, kept, overflow, due, attempts, sent, outcome FROM counted_domain
+		ORDER BY day DESC, domain LIMIT $1`
+
+	knownReport  = `SELECT 1, 0 FROM received_report WHERE key = $1`
+	totalReports = `SELECT reports, bytes FROM received_total WHERE authentic = $1`
+	addReports   = `UPDATE received_total SET reports = reports + $2, bytes = bytes + $3 WHERE authentic = $1`
+	newReport    = `INSERT INTO received_report (key, kind, at, ended, domain, sender, authentic, data)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
+	listReports = `SELECT number, key, kind, at, ended, domain, sender, authentic, data FROM received_report
+		WHERE kind = $1 AND ended >= $2 AND number > $3 ORDER BY number LIMIT $4`
+)
+
+// reportTx is a transaction of either engine.
+type reportTx interface {
+	exec(sql string, args ...any) (changed int64, err error)
+	// numbers asks for two numbers; ok is false where there is no row.
+	numbers(sql string, args ...any) (a, b int64, ok bool, err error)
+}
+
+// addCounts adds the counts, which are in order, and tells how many messages had no place.
+func addCounts(tx reportTx, limits report.Limits, reporter string, counts []report.Count) (lost int64, err error) {
+	for _, c := range counts {
+		fits, err := addCount(tx, limits, reporter, c)
+		if err != nil {
+			return 0, err
+		}
+		if fits {
+			continue
+		}
+		lost += c.Messages
+		if _, err := tx.exec(addToDay, c.Day.UnixMicro(), 0, 0, c.Messages); err != nil {
+			return 0, err
+		}
+	}
+	return lost, nil
+}
+
+func addCount(tx reportTx, limits report.Limits, reporter string, c report.Count) (fits bool, err error) {
+	if c.Domain == "" {
+		return false, nil
+	}
+	day := c.Day.UnixMicro()
+	domains, dayKept, known, err := tx.numbers(knownDay, day)
+	if err != nil {
+		return false, err
+	}
+	if !known {
+		if _, err := tx.exec(newDay, day); err != nil {
+			return false, err
+		}
+	}
+	kept, settled, known, err := tx.numbers(knownDomain, day, c.Domain)
+	switch {
+	case err != nil, settled != 0, !known && domains >= limits.Domains:
+		return false, err
+	case !known:
+		if _, err := tx.exec(newDomain, day, c.Domain, report.Due(c.Day, c.Domain, reporter).UnixMicro()); err != nil {
+			return false, err
+		}
+		if _, err := tx.exec(addToDay, day, 1, 0, 0); err != nil {
+			return false, err
+		}
+	}
+	return true, addRow(tx, c, kept < limits.Rows && dayKept < limits.DayRows)
+}
+
+// addRow adds to a row that is there, or makes one where there is room, or else adds to the
+// domain's overflow.
+func addRow(tx reportTx, c report.Count, room bool) error {
+	day := c.Day.UnixMicro()
+	if c.What != "" {
+		if n, err := tx.exec(addMessages, day, c.Domain, c.What, c.Messages, c.Last.UnixMicro()); err != nil || n > 0 {
+			return err
+		}
+	}
+	if c.What == "" || !room {
+		_, err := tx.exec(addToDomain, day, c.Domain, 0, c.Messages)
+		return err
+	}
+	if _, err := tx.exec(newRow, day, c.Domain, c.What, c.Messages, c.Last.UnixMicro()); err != nil {
+		return err
+	}
+	if _, err := tx.exec(addToDomain, day, c.Domain, 1, 0); err != nil {
+		return err
+	}
+	_, err := tx.exec(addToDay, day, 0, 1, 0)
+	return err
+}
+
+// settleClaim does SettleDay in a transaction.
+func settleClaim(tx reportTx, c report.Claim, next any, s report.Settlement) error {
+	n, err := tx.exec(settleDay, c.Day.UnixMicro(), c.Domain, c.Token, next, strings.Join(s.Sent, "\n"), s.Outcome)
+	if err != nil {
+		return fmt.Errorf("settling the report of %s: %w", c.Domain, err)
+	}
+	if n == 0 {
+		return unchanged{report.ErrClaimLost}
+	}
+	return nil
+}
+
+// orNull gives a time as it is stored; the zero time is NULL.
+func orNull(t time.Time) any {
+	if t.IsZero() {
+		return nil
+	}
+	return t.UnixMicro()
+}
+
+// keepReport does KeepReport in a transaction.
+func keepReport(tx reportTx, limits report.Keeping, r report.Received) (kept bool, err error) {
+	if _, _, known, err := tx.numbers(knownReport, r.Key); err != nil || known {
+		return false, err
+	}
+	limits = limits.For(r.Authentic)
+	authentic, size := bit(r.Authentic), int64(len(r.Data))
+	reports, bytes, _, err := tx.numbers(totalReports, authentic)
+	if err != nil {
+		return false, err
+	}
+	if reports >= limits.Reports || bytes+size > limits.Bytes {
+		return false, unchanged{report.ErrFull}
+	}
+	if _, err := tx.exec(newReport, r.Key, string(r.Kind), r.At.UnixMicro(), r.End.UnixMicro(), r.Domain, r.Sender, authentic, r.Data); err != nil {
+		return false, err
+	}
+	_, err = tx.exec(addReports, authentic, 1, size)
+	return err == nil, err
+}
+
+func bit(yes bool) int64 {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+// scanner is a row of either engine.
+type scanner interface{ Scan(...any) error }
+
+func scanCount(row scanner, day time.Time, domain string) (report.Count, error) {
+	c := report.Count{Day: day, Domain: domain}
+	var last int64
+	err := row.Scan(&c.What, &c.Messages, &last)
+	c.Last = time.UnixMicro(last).UTC()
+	return c, err
+}
+
+func scanPending(row scanner) (report.Pending, error) {
+	var p report.Pending
+	var day int64
+	var due *int64
+	var sent string
+	err := row.Scan(&day, &p.Domain, &p.Rows, &p.Overflow, &due, &p.Attempts, &sent, &p.Outcome)
+	p.Day, p.Sent = time.UnixMicro(day).UTC(), lines(sent)
+	if due != nil {
+		p.Due = time.UnixMicro(*due).UTC()
+	}
+	return p, err
+}
+
+func scanReport(row scanner) (report.Received, error) {
+	var r report.Received
+	var kind string
+	var at, ended, authentic int64
+	err := row.Scan(&r.Number, &r.Key, &kind, &at, &ended, &r.Domain, &r.Sender, &authentic, &r.Data)
+	r.Kind, r.At, r.End, r.Authentic = report.Kind(kind), time.UnixMicro(at).UTC(), time.UnixMicro(ended).UTC(), authentic == 1
+	return r, err
+}
+
+func lines(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, "\n")
+}
+
+// removed counts what went from received_report.
+type removed struct {
+	reports, bytes [2]int64 // of those that are not authentic, and of the others
+}
+
+func (r *removed) add(authentic, size int64) {
+	r.reports[authentic&1]++
+	r.bytes[authentic&1] += size
+}
+
+// settle takes the removed out of the totals.
+func (r *removed) settle(tx reportTx) error {
+	var errs []error
+	for authentic := range r.reports {
+		if r.reports[authentic] > 0 {
+			_, err := tx.exec(addReports, authentic, -r.reports[authentic], -r.bytes[authentic])
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
