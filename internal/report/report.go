@@ -40,12 +40,13 @@ type Limits struct {
 	DayRows int64 // of all domains together
 }
 
-// The limits of a gate, all ours; the longest row is MaxWhat octets, and most have 400.
+// The limits of a gate, all ours; the longest row is MaxWhat octets, and most have 400. With its
+// day and domain, a row must fit into an index of PostgreSQL, which has 2,704 octets for one.
 const (
 	maxDomains = 10_000
 	maxRows    = 10_000
 	maxDayRows = 200_000
-	MaxWhat    = 4 << 10 // octets of what tells messages apart
+	MaxWhat    = 2 << 10 // octets of what tells messages apart
 )
 
 // Usual are the limits of a gate.

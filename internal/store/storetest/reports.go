@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -62,6 +63,25 @@ func testCounts(t *testing.T, b *bench) {
 	if all, err := b.PendingDays(ctx(), 10); err != nil || len(all) != 1 {
 		t.Errorf("pending: %+v, %v after the others were forgotten", all, err)
 	}
+}
+
+// testLongCounts: the longest names and rows that strangers can make find their place, though
+// nothing in them repeats: an index has a limit of its own, and one row too long for it would
+// keep back all that is written with it, at every attempt.
+func testLongCounts(t *testing.T, b *bench) {
+	day := report.Day(b.now)
+	random := rand.New(rand.NewPCG(1, 2))
+	noise := func(n int) string {
+		text := make([]byte, n)
+		for i := range text {
+			text[i] = '!' + byte(random.IntN('~'-'!'))
+		}
+		return string(text)
+	}
+	domain := noise(255)
+	row := count(day, domain, noise(report.MaxWhat), 1)
+	b.addCounts(report.Usual(), 0, row, count(day, "example.com", "a", 1))
+	b.wantCounts(day, domain, 0, row)
 }
 
 // testCountLimits: what is beyond the limits is counted as a number, what is known goes on.

@@ -53,6 +53,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"contacts", testContacts},
 		{"contacts of odd clients", testOddContacts},
 		{"counts for reports", testCounts},
+		{"long counts", testLongCounts},
 		{"limits of counts", testCountLimits},
 		{"many sources", testManySources},
 		{"claims of days", testClaims},
