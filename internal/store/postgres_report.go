@@ -146,7 +146,7 @@ func (p *Postgres) ForgetCounts(ctx context.Context, before time.Time) error {
 
 // KeepReport implements report.Reports.
 func (p *Postgres) KeepReport(ctx context.Context, limits report.Keeping, r report.Received) (kept bool, err error) {
-	r.Domain, r.Sender, r.Key = plain(r.Domain), plain(r.Sender), plain(r.Key)
+	r.Domain, r.Sender, r.Key, r.Reporter = plain(r.Domain), plain(r.Sender), plain(r.Key), plain(r.Reporter)
 	err = p.inTurn(ctx, func(tx postgresReports) (err error) {
 		kept, err = keepReport(tx, limits, r)
 		return err
@@ -166,16 +166,17 @@ func (p *Postgres) ReceivedReports(ctx context.Context, kind report.Kind, since 
 
 // ForgetReports implements report.Reports.
 func (p *Postgres) ForgetReports(ctx context.Context, before time.Time) error {
-	for n := reportPiece; n == reportPiece; {
+	for n := receivedPiece; n == receivedPiece; {
 		err := p.inTurn(ctx, func(tx postgresReports) error {
 			rows, err := tx.tx.Query(tx.ctx, `DELETE FROM received_report WHERE number = ANY (ARRAY
-				(SELECT number FROM received_report WHERE at < $1 LIMIT $2)) RETURNING authentic, length(data)::bigint`, before.UnixMicro(), reportPiece)
+				(SELECT number FROM received_report WHERE at < $1 LIMIT $2)) RETURNING authentic, length(data)::bigint, reporter`, before.UnixMicro(), receivedPiece)
 			if err != nil {
 				return err
 			}
 			var gone removed
 			var authentic, size int64
-			tag, err := pgx.ForEachRow(rows, []any{&authentic, &size}, func() error { gone.add(authentic, size); return nil })
+			var reporter string
+			tag, err := pgx.ForEachRow(rows, []any{&authentic, &size, &reporter}, func() error { gone.add(authentic, size, reporter); return nil })
 			if err != nil {
 				return err
 			}

@@ -11,8 +11,12 @@ import (
 	"mxward/internal/report"
 )
 
-// reportPiece is how many rows of counts or reports one transaction removes.
-const reportPiece = 500
+// How many rows of counts, or reports, one transaction removes. A report may be a megabyte, all
+// of whose pages are to be freed while mail waits.
+const (
+	reportPiece   = 500
+	receivedPiece = 20
+)
 
 // inOrder gives counts in one order for all processes: rows that two transactions want do
 // not become a deadlock.
@@ -47,9 +51,13 @@ const (
 	knownReport  = `SELECT 1, 0 FROM received_report WHERE key = $1`
 	totalReports = `SELECT reports, bytes FROM received_total WHERE authentic = $1`
 	addReports   = `UPDATE received_total SET reports = reports + $2, bytes = bytes + $3 WHERE authentic = $1`
-	newReport    = `INSERT INTO received_report (key, kind, at, ended, domain, sender, authentic, data)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`
-	listReports = `SELECT number, key, kind, at, ended, domain, sender, authentic, data FROM received_report
+	newReport    = `INSERT INTO received_report (key, kind, at, ended, domain, sender, authentic, data, reporter)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`
+	knownReporter = `SELECT reports, bytes FROM received_reporter WHERE reporter = $1`
+	newReporter   = `INSERT INTO received_reporter (reporter, reports, bytes) VALUES ($1, 0, 0)`
+	addToReporter = `UPDATE received_reporter SET reports = reports + $2, bytes = bytes + $3 WHERE reporter = $1`
+	dropReporter  = `DELETE FROM received_reporter WHERE reporter = $1 AND reports <= 0`
+	listReports   = `SELECT number, key, kind, at, ended, domain, sender, authentic, data FROM received_report
 		WHERE kind = $1 AND ended >= $2 AND number > $3 ORDER BY number LIMIT $4`
 )
 
@@ -155,20 +163,42 @@ func keepReport(tx reportTx, limits report.Keeping, r report.Received) (kept boo
 	if _, _, known, err := tx.numbers(knownReport, r.Key); err != nil || known {
 		return false, err
 	}
-	limits = limits.For(r.Authentic)
 	authentic, size := bit(r.Authentic), int64(len(r.Data))
 	reports, bytes, _, err := tx.numbers(totalReports, authentic)
 	if err != nil {
 		return false, err
 	}
-	if reports >= limits.Reports || bytes+size > limits.Bytes {
+	if !limits.For(r.Authentic).Have(reports, bytes, size) {
 		return false, unchanged{report.ErrFull}
 	}
-	if _, err := tx.exec(newReport, r.Key, string(r.Kind), r.At.UnixMicro(), r.End.UnixMicro(), r.Domain, r.Sender, authentic, r.Data); err != nil {
+	if r.Reporter != "" {
+		if err := takeShare(tx, limits.OfReporter(), r.Reporter, size); err != nil {
+			return false, err
+		}
+	}
+	if _, err := tx.exec(newReport, r.Key, string(r.Kind), r.At.UnixMicro(), r.End.UnixMicro(), r.Domain, r.Sender, authentic, r.Data, r.Reporter); err != nil {
 		return false, err
 	}
 	_, err = tx.exec(addReports, authentic, 1, size)
 	return err == nil, err
+}
+
+// takeShare counts a report of a reporter's, where that one has room.
+func takeShare(tx reportTx, limits report.Keeping, reporter string, size int64) error {
+	reports, bytes, known, err := tx.numbers(knownReporter, reporter)
+	if err != nil {
+		return err
+	}
+	if !limits.Have(reports, bytes, size) {
+		return unchanged{report.ErrShare}
+	}
+	if !known {
+		if _, err := tx.exec(newReporter, reporter); err != nil {
+			return err
+		}
+	}
+	_, err = tx.exec(addToReporter, reporter, 1, size)
+	return err
 }
 
 func bit(yes bool) int64 {
@@ -221,11 +251,23 @@ func lines(s string) []string {
 // removed counts what went from received_report.
 type removed struct {
 	reports, bytes [2]int64 // of those that are not authentic, and of the others
+	reporters      map[string]room
 }
 
-func (r *removed) add(authentic, size int64) {
+// room is what is kept, or was.
+type room struct{ reports, bytes int64 }
+
+func (r *removed) add(authentic, size int64, reporter string) {
 	r.reports[authentic&1]++
 	r.bytes[authentic&1] += size
+	if reporter == "" {
+		return
+	}
+	if r.reporters == nil {
+		r.reporters = map[string]room{}
+	}
+	of := r.reporters[reporter]
+	r.reporters[reporter] = room{of.reports + 1, of.bytes + size}
 }
 
 // settle takes the removed out of the totals.
@@ -236,6 +278,12 @@ func (r *removed) settle(tx reportTx) error {
 			_, err := tx.exec(addReports, authentic, -r.reports[authentic], -r.bytes[authentic])
 			errs = append(errs, err)
 		}
+	}
+	for reporter, of := range r.reporters {
+		_, err := tx.exec(addToReporter, reporter, -of.reports, -of.bytes)
+		errs = append(errs, err)
+		_, err = tx.exec(dropReporter, reporter)
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -283,3 +283,42 @@ func testReceived(t *testing.T, b *bench) {
 	keep(one("h", true, 1), false, report.ErrFull)
 	keep(one("i", false, 10), true, nil)
 }
+
+// testReporterShare: one reporter has a part of the room, in reports and in octets, whoever
+// else is there; what is forgotten is his again, and what is older than the count of it harms
+// nobody.
+func testReporterShare(t *testing.T, b *bench) {
+	limits := report.Keeping{Reports: 120, Bytes: 4_000} // of one reporter 30 and 1,000
+	keep := func(reporter string, n, size int, want error) {
+		t.Helper()
+		r := report.Received{
+			Key: fmt.Sprint(reporter, n), Kind: report.Aggregate, At: b.now, End: b.now, Domain: "example.com",
+			Sender: "mx." + reporter, Authentic: reporter != "", Reporter: reporter, Data: make([]byte, size),
+		}
+		if kept, err := b.KeepReport(ctx(), limits, r); kept != (want == nil) || !errors.Is(err, want) {
+			t.Errorf("report %d of %q: kept %t, %v; want %v", n, reporter, kept, err, want)
+		}
+	}
+	for n := range 30 {
+		keep("many.example", n, 1, nil)
+	}
+	b.reopen()
+	keep("many.example", 30, 1, report.ErrShare)
+	keep("large.example", 0, 999, nil)
+	keep("large.example", 1, 2, report.ErrShare)
+	keep("large.example", 2, 1, nil)
+	keep("other.example", 0, 1, nil)
+	keep("", 0, 1, nil) // no reporter: forged reports have their own room
+	b.pass(time.Hour)
+	keep("other.example", 1, 1, nil)
+	if err := b.ForgetReports(ctx(), b.now); err != nil { // in several pieces
+		t.Fatal(err)
+	}
+	for n := range 30 {
+		keep("many.example", n, 1, nil)
+	}
+	keep("many.example", 30, 1, report.ErrShare)
+	keep("large.example", 0, 1_000, nil)
+	keep("other.example", 2, 999, nil)
+	keep("other.example", 3, 1, report.ErrShare)
+}

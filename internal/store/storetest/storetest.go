@@ -59,6 +59,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"claims of days", testClaims},
 		{"claims at once", testClaimRace},
 		{"reports of others", testReceived},
+		{"reports of one reporter", testReporterShare},
 		{"kept state", testKeptState},
 		{"kept state, broken off", testBrokenState},
 	} {
