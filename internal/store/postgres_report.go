@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,10 +47,11 @@ func (p *Postgres) inTurn(ctx context.Context, run func(postgresReports) error) 
 
 // AddCounts implements report.Counts.
 func (p *Postgres) AddCounts(ctx context.Context, limits report.Limits, reporter string, counts []report.Count) (lost int64, err error) {
-	counts = inOrder(counts)
+	counts = slices.Clone(counts)
 	for i := range counts {
 		counts[i].Domain, counts[i].What = plain(counts[i].Domain), plain(counts[i].What)
 	}
+	counts = inOrder(counts)
 	err = p.inTurn(ctx, func(tx postgresReports) (err error) {
 		lost, err = addCounts(tx, limits, reporter, counts)
 		return err

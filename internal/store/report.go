@@ -35,7 +35,7 @@ const (
 	addToDay    = `UPDATE counted_day SET domains = domains + $2, kept = kept + $3, lost = lost + $4 WHERE day = $1`
 	knownDomain = `SELECT kept, CASE WHEN due IS NULL THEN 1 ELSE 0 END FROM counted_domain WHERE day = $1 AND domain = $2`
 	newDomain   = `INSERT INTO counted_domain (day, domain, kept, overflow, due, token, attempts, sent, outcome)
-		VALUES ($1, $2, 0, 0, $3, 0, 0, '', '')`
+		VALUES ($1, $2, $4, $5, $3, 0, 0, '', '')`
 	addToDomain = `UPDATE counted_domain SET kept = kept + $3, overflow = overflow + $4 WHERE day = $1 AND domain = $2`
 	addMessages = `UPDATE counted SET messages = messages + $4, last = CASE WHEN last < $5 THEN $5 ELSE last END
 		WHERE day = $1 AND domain = $2 AND what = $3`
@@ -68,74 +68,113 @@ type reportTx interface {
 	numbers(sql string, args ...any) (a, b int64, ok bool, err error)
 }
 
-// addCounts adds the counts, which are in order, and tells how many messages had no place.
+// addCounts adds the counts, which are in order, and tells how many messages had no place. A
+// day, and a domain of it, is asked for once and written once: on PostgreSQL each statement is
+// a round trip, and the other gates wait for their turn.
 func addCounts(tx reportTx, limits report.Limits, reporter string, counts []report.Count) (lost int64, err error) {
-	for _, c := range counts {
-		fits, err := addCount(tx, limits, reporter, c)
+	for len(counts) > 0 {
+		of := run(counts, func(c report.Count) bool { return c.Day.Equal(counts[0].Day) })
+		n, err := addDay(tx, limits, reporter, of)
 		if err != nil {
 			return 0, err
 		}
-		if fits {
-			continue
-		}
-		lost += c.Messages
-		if _, err := tx.exec(addToDay, c.Day.UnixMicro(), 0, 0, c.Messages); err != nil {
-			return 0, err
-		}
+		lost += n
+		counts = counts[len(of):]
 	}
 	return lost, nil
 }
 
-func addCount(tx reportTx, limits report.Limits, reporter string, c report.Count) (fits bool, err error) {
-	if c.Domain == "" {
-		return false, nil
+// run gives the first of the counts, as far as they are the same.
+func run(counts []report.Count, same func(report.Count) bool) []report.Count {
+	if i := slices.IndexFunc(counts, func(c report.Count) bool { return !same(c) }); i >= 0 {
+		return counts[:i]
 	}
-	day := c.Day.UnixMicro()
-	domains, dayKept, known, err := tx.numbers(knownDay, day)
+	return counts
+}
+
+// countedDay is a day that is written to.
+type countedDay struct {
+	tx            reportTx
+	limits        report.Limits
+	reporter      string
+	domains, kept int64
+}
+
+// addDay adds the counts of one day.
+func addDay(tx reportTx, limits report.Limits, reporter string, counts []report.Count) (lost int64, err error) {
+	day := counts[0].Day.UnixMicro()
+	domains, kept, known, err := tx.numbers(knownDay, day)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	if !known {
 		if _, err := tx.exec(newDay, day); err != nil {
-			return false, err
+			return 0, err
 		}
 	}
-	kept, settled, known, err := tx.numbers(knownDomain, day, c.Domain)
-	switch {
-	case err != nil, settled != 0, !known && domains >= limits.Domains:
-		return false, err
-	case !known:
-		if _, err := tx.exec(newDomain, day, c.Domain, report.Due(c.Day, c.Domain, reporter).UnixMicro()); err != nil {
-			return false, err
+	d := countedDay{tx, limits, reporter, domains, kept}
+	for len(counts) > 0 {
+		of := run(counts, func(c report.Count) bool { return c.Domain == counts[0].Domain })
+		fits, err := d.addDomain(of)
+		if err != nil {
+			return 0, err
 		}
-		if _, err := tx.exec(addToDay, day, 1, 0, 0); err != nil {
-			return false, err
+		if !fits {
+			for _, c := range of {
+				lost += c.Messages
+			}
 		}
+		counts = counts[len(of):]
 	}
-	return true, addRow(tx, c, kept < limits.Rows && dayKept < limits.DayRows)
+	_, err = tx.exec(addToDay, day, d.domains-domains, d.kept-kept, lost)
+	return lost, err
 }
 
-// addRow adds to a row that is there, or makes one where there is room, or else adds to the
-// domain's overflow.
-func addRow(tx reportTx, c report.Count, room bool) error {
-	day := c.Day.UnixMicro()
-	if c.What != "" {
-		if n, err := tx.exec(addMessages, day, c.Domain, c.What, c.Messages, c.Last.UnixMicro()); err != nil || n > 0 {
-			return err
+// addDomain adds the counts of one day and domain.
+func (d *countedDay) addDomain(counts []report.Count) (fits bool, err error) {
+	first := counts[0]
+	if first.Domain == "" {
+		return false, nil
+	}
+	day := first.Day.UnixMicro()
+	kept, settled, known, err := d.tx.numbers(knownDomain, day, first.Domain)
+	if err != nil || settled != 0 || !known && d.domains >= d.limits.Domains {
+		return false, err
+	}
+	before, overflow := d.kept, int64(0)
+	for _, c := range counts {
+		added := d.kept - before
+		has, err := d.addRow(c, kept+added < d.limits.Rows && d.kept < d.limits.DayRows)
+		if err != nil {
+			return false, err
+		}
+		if !has {
+			overflow += c.Messages
 		}
 	}
-	if c.What == "" || !room {
-		_, err := tx.exec(addToDomain, day, c.Domain, 0, c.Messages)
-		return err
+	added := d.kept - before
+	if known {
+		_, err = d.tx.exec(addToDomain, day, first.Domain, added, overflow)
+		return true, err
 	}
-	if _, err := tx.exec(newRow, day, c.Domain, c.What, c.Messages, c.Last.UnixMicro()); err != nil {
-		return err
+	d.domains++
+	_, err = d.tx.exec(newDomain, day, first.Domain, report.Due(first.Day, first.Domain, d.reporter).UnixMicro(), added, overflow)
+	return true, err
+}
+
+// addRow adds to a row that is there, or makes one where there is room.
+func (d *countedDay) addRow(c report.Count, room bool) (has bool, err error) {
+	if c.What == "" {
+		return false, nil
 	}
-	if _, err := tx.exec(addToDomain, day, c.Domain, 1, 0); err != nil {
-		return err
+	day := c.Day.UnixMicro()
+	n, err := d.tx.exec(addMessages, day, c.Domain, c.What, c.Messages, c.Last.UnixMicro())
+	if err != nil || n > 0 || !room {
+		return n > 0, err
 	}
-	_, err := tx.exec(addToDay, day, 0, 1, 0)
-	return err
+	d.kept++
+	_, err = d.tx.exec(newRow, day, c.Domain, c.What, c.Messages, c.Last.UnixMicro())
+	return true, err
 }
 
 // settleClaim does SettleDay in a transaction.
