@@ -323,6 +323,18 @@ func TestReporter(t *testing.T) {
 	}
 }
 
+// TestSameID: who gives the same ID to the reports of all days has sent them all.
+func TestSameID(t *testing.T) {
+	r := newReading(t)
+	next := strings.ReplaceAll(aggregate(passed, "1"), "<end>1779235199</end>", "<end>1779321599</end>")
+	for _, text := range []string{aggregate(passed, "1"), next, aggregate(passed, "1"), next} {
+		r.deliver("r@example.org", "dmarc@example.com", text)
+	}
+	if len(r.shelf.all) != 2 {
+		t.Errorf("%d reports are stored of two days\n%s", len(r.shelf.all), r.log)
+	}
+}
+
 // TestNoRoom: what finds no room is delivered, counted and told of, by whose room it was.
 func TestNoRoom(t *testing.T) {
 	for result, err := range map[string]error{"full": report.ErrFull, "share": report.ErrShare} {

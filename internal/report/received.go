@@ -170,7 +170,7 @@ func newAggregate(r dmarcrpt.Report) (Received, error) {
 		row.Count = min(count, dmarcrpt.MaxCount)
 		form.Rows = append(form.Rows, row)
 	}
-	return stored(Aggregate, r.End, r.Policy.Domain, cmp.Or(r.ID, digest(form)), r.Org, form)
+	return stored(Aggregate, r.End, r.Policy.Domain, ofPeriod(cmp.Or(r.ID, digest(form)), r.End), r.Org, form)
 }
 
 // newTLS makes the stored form of a report, with what a careless sender left out.
@@ -180,8 +180,11 @@ func newTLS(r tlsrpt.Report) (Received, error) {
 	if err := r.WriteJSON(&text); err != nil {
 		return Received{}, err
 	}
-	return stored(TLS, r.End, r.Domain(), r.ID, r.Org, json.RawMessage(text.Bytes()))
+	return stored(TLS, r.End, r.Domain(), ofPeriod(r.ID, r.End), r.Org, json.RawMessage(text.Bytes()))
 }
+
+// ofPeriod: there are reporters who give the same ID every day.
+func ofPeriod(id string, end time.Time) string { return fmt.Sprintf("%s\x00%d", id, end.Unix()) }
 
 // newFailure keeps the fields, and of the original message no more than its author.
 func newFailure(f dmarcrpt.Failure, at time.Time) (Received, error) {

@@ -418,6 +418,38 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// deaf never notes what came of a day, until it does.
+type deaf struct {
+	store.Engine
+	hears bool
+}
+
+func (d *deaf) SettleDay(ctx context.Context, c report.Claim, s report.Settlement) error {
+	if !d.hears {
+		return errors.New("the store is away")
+	}
+	return d.Engine.SettleDay(ctx, c, s)
+}
+
+// TestUnsettled: a report that comes again and again, since nobody notes that it was sent, ends.
+func TestUnsettled(t *testing.T) {
+	w := newWorld(t, comPolicy)
+	w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
+	days := &deaf{Engine: w.store}
+	w.sender.Days = days
+	now := time.Now()
+	for range 60 { // of leases
+		w.sender.Send(t.Context(), now)
+		now = now.Add(20 * time.Minute)
+	}
+	days.hears = true
+	w.sender.Send(t.Context(), now)
+	w.want(50, "given up after 50 attempts")
+	if n := w.sender.Send(t.Context(), now.Add(time.Hour)); n != 0 {
+		t.Error("it comes again")
+	}
+}
+
 // TestGates: several gates on one store send each report once.
 func TestGates(t *testing.T) {
 	w := newWorld(t, comPolicy)
