@@ -21,7 +21,9 @@ import (
 
 // Limits of the reading of reports, all ours.
 const (
-	slotWait = 5 * time.Second // for the one reading at a time: reports of others may be large
+	// For the one reading at a time: reports of others may be large. Who waits has one of the
+	// few attempts that the queue makes at once for a destination, and other mail goes there, too.
+	slotWait = time.Second
 	keepWait = 20 * time.Second
 )
 

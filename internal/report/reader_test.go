@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mxward/internal/dns"
@@ -391,6 +392,24 @@ func TestTurns(t *testing.T) {
 	if o := r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "2")); o[0].Status != mail.Delivered {
 		t.Errorf("the second, later: %+v", o)
 	}
+}
+
+// TestShortWait: a crowd of reports does not keep the queue's attempts from other mail.
+func TestShortWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReading(t)
+		r.shelf.wait = make(chan struct{})
+		go r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "1"))
+		synctest.Wait()
+		began := time.Now()
+		if o := r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "2")); o[0].Status != mail.Deferred || time.Since(began) > time.Second {
+			t.Errorf("after %s: %+v", time.Since(began), o)
+		}
+		if o := r.deliver("r@example.org", "bob@example.com", aggregate(passed, "2")); o[0].Status != mail.Delivered {
+			t.Errorf("other mail: %+v", o)
+		}
+		close(r.shelf.wait)
+	})
 }
 
 // second delivers another report beside one that takes its time, without patience.

@@ -323,7 +323,7 @@ example.com._report._dmarc.example.org. TXT "v=DMARC1"
 		}
 		return w.Resolve(ctx, q)
 	})
-	w.take(policyText, report.Day(time.Now().Add(-31 * time.Hour)), "192.0.2.1")
+	w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
 	w.sender.Send(t.Context(), time.Now())
 	w.want(1, "report postponed")
 	down = false
@@ -373,7 +373,7 @@ func TestCrash(t *testing.T) {
 	}{{"before it is queued", true, 1}, {"after it", false, 2}} {
 		t.Run(test.why, func(t *testing.T) {
 			w := newWorld(t, comPolicy)
-			w.take(policyText, report.Day(time.Now().Add(-31 * time.Hour)), "192.0.2.1")
+			w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
 			ctx, crash := context.WithCancel(t.Context())
 			first := w.newSender()
 			c := crashed{w.store, crash, test.before}
@@ -408,7 +408,7 @@ func TestCrash(t *testing.T) {
 // TestStop: a gate that is stopped while it sends a report notes that it has.
 func TestStop(t *testing.T) {
 	w := newWorld(t, comPolicy)
-	w.take(policyText, report.Day(time.Now().Add(-31 * time.Hour)), "192.0.2.1")
+	w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
 	ctx, stop := context.WithCancel(t.Context())
 	w.sender.Wake = stop
 	w.sender.Send(ctx, time.Now())
