@@ -225,18 +225,18 @@ func stored(kind Kind, end time.Time, domain, id, org string, form any) (Receive
 func (r Received) by(sender string, authentic bool) Received {
 	r.Sender, r.Authentic = sender, authentic
 	if authentic {
-		r.Reporter = reporter(sender)
+		r.Reporter = Owner(sender)
 	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%t\x00%s\x00%s", r.Kind, sender, authentic, r.Domain, r.Key))
 	r.Key = hex.EncodeToString(sum[:])
 	return r
 }
 
-// reporter makes one of all the domains below one that somebody registered: they cost nothing.
-func reporter(sender string) string {
-	name, err := dns.ParseName(sender)
+// Owner makes one of all the domains below one that somebody registered: they cost nothing.
+func Owner(domain string) string {
+	name, err := dns.ParseName(domain)
 	if err != nil {
-		return sender
+		return domain
 	}
 	return dmarc.ListOrg(name).String()
 }

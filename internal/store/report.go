@@ -30,12 +30,13 @@ func inOrder(counts []report.Count) []report.Count {
 
 // The statements of counts and reports, with places numbered as both engines understand.
 const (
-	knownDay    = `SELECT domains, kept FROM counted_day WHERE day = $1`
-	newDay      = `INSERT INTO counted_day (day, domains, kept, lost) VALUES ($1, 0, 0, 0)`
-	addToDay    = `UPDATE counted_day SET domains = domains + $2, kept = kept + $3, lost = lost + $4 WHERE day = $1`
-	knownDomain = `SELECT kept, CASE WHEN due IS NULL THEN 1 ELSE 0 END FROM counted_domain WHERE day = $1 AND domain = $2`
-	newDomain   = `INSERT INTO counted_domain (day, domain, kept, overflow, due, token, attempts, sent, outcome)
-		VALUES ($1, $2, $4, $5, $3, 0, 0, '', '')`
+	knownDay     = `SELECT domains, kept FROM counted_day WHERE day = $1`
+	newDay       = `INSERT INTO counted_day (day, domains, kept, lost) VALUES ($1, 0, 0, 0)`
+	addToDay     = `UPDATE counted_day SET domains = domains + $2, kept = kept + $3, lost = lost + $4 WHERE day = $1`
+	knownDomain  = `SELECT kept, CASE WHEN due IS NULL THEN 1 ELSE 0 END FROM counted_domain WHERE day = $1 AND domain = $2`
+	ownedDomains = `SELECT count(*), 0 FROM counted_domain WHERE day = $1 AND owner = $2`
+	newDomain    = `INSERT INTO counted_domain (day, domain, due, kept, overflow, owner, token, attempts, sent, outcome)
+		VALUES ($1, $2, $3, $4, $5, $6, 0, 0, '', '')`
 	addToDomain = `UPDATE counted_domain SET kept = kept + $3, overflow = overflow + $4 WHERE day = $1 AND domain = $2`
 	addMessages = `UPDATE counted SET messages = messages + $4, last = CASE WHEN last < $5 THEN $5 ELSE last END
 		WHERE day = $1 AND domain = $2 AND what = $3`
@@ -141,6 +142,13 @@ func (d *countedDay) addDomain(counts []report.Count) (fits bool, err error) {
 	if err != nil || settled != 0 || !known && d.domains >= d.limits.Domains {
 		return false, err
 	}
+	owner := report.Owner(first.Domain)
+	if !known {
+		owned, _, _, err := d.tx.numbers(ownedDomains, day, owner)
+		if err != nil || owned >= d.limits.Owned {
+			return false, err
+		}
+	}
 	before, overflow := d.kept, int64(0)
 	for _, c := range counts {
 		added := d.kept - before
@@ -158,7 +166,7 @@ func (d *countedDay) addDomain(counts []report.Count) (fits bool, err error) {
 		return true, err
 	}
 	d.domains++
-	_, err = d.tx.exec(newDomain, day, first.Domain, report.Due(first.Day, first.Domain, d.reporter).UnixMicro(), added, overflow)
+	_, err = d.tx.exec(newDomain, day, first.Domain, report.Due(first.Day, first.Domain, d.reporter).UnixMicro(), added, overflow, owner)
 	return true, err
 }
 

@@ -86,7 +86,7 @@ func testLongCounts(t *testing.T, b *bench) {
 
 // testCountLimits: what is beyond the limits is counted as a number, what is known goes on.
 func testCountLimits(t *testing.T, b *bench) {
-	limits := report.Limits{Domains: 3, Rows: 2, DayRows: 4}
+	limits := report.Limits{Domains: 3, Owned: 3, Rows: 2, DayRows: 4}
 	day := report.Day(b.now)
 	for _, step := range []struct {
 		why  string
@@ -108,10 +108,25 @@ func testCountLimits(t *testing.T, b *bench) {
 	b.wantCounts(day, "d.example", 0)
 }
 
+// testOwned: one owner of very many domains does not take the place of all others.
+func testOwned(t *testing.T, b *bench) {
+	limits := report.Limits{Domains: 10, Owned: 3, Rows: 10, DayRows: 100}
+	day := report.Day(b.now)
+	for n := range 3 {
+		b.addCounts(limits, 0, count(day, fmt.Sprintf("d%d.example.com", n), "a", 1))
+	}
+	b.reopen()
+	b.addCounts(limits, 7, count(day, "d3.example.com", "a", 1), count(day, "x.d4.example.com", "a", 2), count(day, "example.com", "a", 4))
+	b.addCounts(limits, 0, count(day, "d0.example.com", "b", 1), count(day, "d0.example.net", "a", 1), count(day.Add(24*time.Hour), "d3.example.com", "a", 1))
+	b.wantCounts(day, "d0.example.com", 0, count(day, "d0.example.com", "a", 1), count(day, "d0.example.com", "b", 1))
+	b.wantCounts(day, "d3.example.com", 0)
+	b.wantCounts(day, "d0.example.net", 0, count(day, "d0.example.net", "a", 1))
+}
+
 // testManySources: a day of very many sources stays within its bounds, and goes in pieces.
 func testManySources(t *testing.T, b *bench) {
 	const sources, batch, rows, dayRows = 5_000, 500, 750, 1_200
-	limits := report.Limits{Domains: 10, Rows: rows, DayRows: dayRows}
+	limits := report.Limits{Domains: 10, Owned: 10, Rows: rows, DayRows: dayRows}
 	day := report.Day(b.now)
 	for from := 0; from < sources; from += batch {
 		counts := make([]report.Count, batch)

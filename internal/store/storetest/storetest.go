@@ -55,6 +55,7 @@ func Run(t *testing.T, fresh Fresh) {
 		{"counts for reports", testCounts},
 		{"long counts", testLongCounts},
 		{"limits of counts", testCountLimits},
+		{"one owner's domains", testOwned},
 		{"many sources", testManySources},
 		{"claims of days", testClaims},
 		{"claims at once", testClaimRace},

@@ -11,6 +11,12 @@ CREATE TABLE received_reporter (
     bytes    INTEGER NOT NULL
 );
 
+-- Whose domain it is: the organizational domain, of whose domains a day has room for some.
+ALTER TABLE counted_domain ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+CREATE INDEX counted_domain_owner ON counted_domain (day, owner);
+
 -- +goose Down
+DROP INDEX counted_domain_owner;
+ALTER TABLE counted_domain DROP COLUMN owner;
 DROP TABLE received_reporter;
 ALTER TABLE received_report DROP COLUMN reporter;
