@@ -23,6 +23,7 @@ const (
 	maxPending    = 1000 // days of domains that are listed; the newest
 	maxFailures   = 1000 // failure reports that are listed; the newest
 	usualDays     = 30
+	maxDays       = 10_000 // more than are kept
 )
 
 // storedFlags say what of the store is wanted.
@@ -56,8 +57,8 @@ func (f *storedFlags) check(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return errors.New("report: expected files or --plan, got both")
 	}
-	if f.days < 1 {
-		return fmt.Errorf("report: --days: expected a number from 1, got %d", f.days)
+	if f.days < 1 || f.days > maxDays {
+		return fmt.Errorf("report: --days: expected a number from 1 to %d, got %d", maxDays, f.days)
 	}
 	if f.domain != "" {
 		name, err := dns.ParseName(f.domain)

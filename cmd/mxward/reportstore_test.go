@@ -103,7 +103,7 @@ func TestStoredReports(t *testing.T) {
 
 // TestReportUsage: files or a plan, and no flag that means nothing.
 func TestReportUsage(t *testing.T) {
-	for _, args := range []string{"", "--plan p.toml file", "--domain example.com file", "--pending", "--plan p.toml --days 0", "--plan p.toml --domain a..b"} {
+	for _, args := range []string{"", "--plan p.toml file", "--domain example.com file", "--pending", "--plan p.toml --days 0", "--plan p.toml --days 200000", "--plan p.toml --domain a..b"} {
 		cmd := newReport()
 		cmd.SetArgs(strings.Fields(args))
 		cmd.SilenceUsage, cmd.SilenceErrors = true, true

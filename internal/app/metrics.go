@@ -160,7 +160,7 @@ var metrics = []metric{
 				emit(float64(dropped), "dropped")
 			}
 		}},
-	{"mxward_report_received_total", []string{"result"}, "Reports that came in: kept, kept as perhaps forged since their message did not pass DMARC, known already, full for want of room, unreadable, or failed at the store.", prometheus.CounterValue,
+	{"mxward_report_received_total", []string{"result"}, "Reports that came in: kept, kept as perhaps forged since their message did not pass DMARC, known already, full for want of room, share where their reporter has a quarter of it, unreadable, or failed at the store.", prometheus.CounterValue,
 		func(a *App, emit func(float64, ...string)) {
 			if a.reader != nil {
 				for result, n := range a.reader.Counts() {

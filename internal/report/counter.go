@@ -21,7 +21,7 @@ import (
 // Limits of what is gathered in memory, all ours. Nobody waits for a count: what has no
 // place is a number.
 const (
-	maxGathered  = 20_000 // different rows; 80 MB if all were as long as they may be, and 10 usually
+	maxGathered  = 20_000 // different rows; 40 MB if all were as long as they may be, and 10 usually
 	flushEach    = 10 * time.Second
 	flushBatch   = 100 // rows of one transaction: mail waits for it
 	flushTimeout = 10 * time.Second

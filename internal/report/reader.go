@@ -21,7 +21,9 @@ import (
 
 // Limits of the reading of reports, all ours.
 const (
-	slotWait = 5 * time.Second // for the one reading at a time: reports of others may be large
+	// For the one reading at a time: reports of others may be large. Who waits has one of the
+	// few attempts that the queue makes at once for a destination, and other mail goes there, too.
+	slotWait = time.Second
 	keepWait = 20 * time.Second
 )
 
@@ -39,15 +41,16 @@ type Reader struct {
 	once sync.Once
 	slot chan struct{}
 
-	kept, known, forged, full, unreadable, unkept atomic.Int64
+	kept, known, forged, full, share, unreadable, unkept atomic.Int64
 }
 
 // Counts tells what became of reports since the start: stored as authentic, or as perhaps
-// forged, there already, without room, not to be read, and not taken by the store.
+// forged, there already, without room, beyond their reporter's share of it, not to be read, and
+// not taken by the store.
 func (r *Reader) Counts() map[string]int64 {
 	return map[string]int64{
 		"kept": r.kept.Load(), "forged": r.forged.Load(), "known": r.known.Load(),
-		"full": r.full.Load(), "unreadable": r.unreadable.Load(), "failed": r.unkept.Load(),
+		"full": r.full.Load(), "share": r.share.Load(), "unreadable": r.unreadable.Load(), "failed": r.unkept.Load(),
 	}
 }
 
@@ -160,6 +163,9 @@ func (r *Reader) keep(ctx context.Context, one Received) {
 	case errors.Is(err, ErrFull):
 		result = "full"
 		r.full.Add(1)
+	case errors.Is(err, ErrShare):
+		result = "share"
+		r.share.Add(1)
 	case err != nil:
 		result = "failed"
 		r.unkept.Add(1)

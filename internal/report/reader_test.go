@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mxward/internal/dns"
@@ -23,10 +24,10 @@ import (
 
 // shelf keeps reports in memory, by key.
 type shelf struct {
-	mu    sync.Mutex
-	all   []report.Received
-	fails bool
-	wait  chan struct{} // if not nil, until it is closed
+	mu      sync.Mutex
+	all     []report.Received
+	refuses error
+	wait    chan struct{} // if not nil, until it is closed
 }
 
 func (s *shelf) KeepReport(_ context.Context, _ report.Keeping, r report.Received) (bool, error) {
@@ -35,8 +36,8 @@ func (s *shelf) KeepReport(_ context.Context, _ report.Keeping, r report.Receive
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fails {
-		return false, errors.New("the store is away")
+	if s.refuses != nil {
+		return false, s.refuses
 	}
 	for _, other := range s.all {
 		if other.Key == r.Key {
@@ -298,12 +299,54 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // TestStoreAway: a store that fails keeps no mail back.
 func TestStoreAway(t *testing.T) {
 	r := newReading(t)
-	r.shelf.fails = true
+	r.shelf.refuses = errors.New("the store is away")
 	if o := r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "1")); o[0].Status != mail.Delivered {
 		t.Errorf("%+v", o)
 	}
 	if r.reader.Counts()["failed"] != 1 || !strings.Contains(r.log.String(), "the store is away") {
 		t.Errorf("%v\n%s", r.reader.Counts(), r.log)
+	}
+}
+
+// TestReporter: whose room a report takes is the domain that somebody had to register.
+func TestReporter(t *testing.T) {
+	for _, test := range []struct{ head, want string }{
+		{strings.ReplaceAll(passed, "header.from=example.org", "header.from=a.b.example.co.uk"), "example.co.uk"},
+		{passed, "example.org"},
+		{failing, ""},
+		{received, ""},
+	} {
+		r := newReading(t)
+		r.deliver("r@example.org", "dmarc@example.com", aggregate(test.head, "1"))
+		if len(r.shelf.all) != 1 || r.shelf.all[0].Reporter != test.want {
+			t.Errorf("%s: stored %+v, want %q", test.head, r.shelf.all, test.want)
+		}
+	}
+}
+
+// TestSameID: who gives the same ID to the reports of all days has sent them all.
+func TestSameID(t *testing.T) {
+	r := newReading(t)
+	next := strings.ReplaceAll(aggregate(passed, "1"), "<end>1779235199</end>", "<end>1779321599</end>")
+	for _, text := range []string{aggregate(passed, "1"), next, aggregate(passed, "1"), next} {
+		r.deliver("r@example.org", "dmarc@example.com", text)
+	}
+	if len(r.shelf.all) != 2 {
+		t.Errorf("%d reports are stored of two days\n%s", len(r.shelf.all), r.log)
+	}
+}
+
+// TestNoRoom: what finds no room is delivered, counted and told of, by whose room it was.
+func TestNoRoom(t *testing.T) {
+	for result, err := range map[string]error{"full": report.ErrFull, "share": report.ErrShare} {
+		r := newReading(t)
+		r.shelf.refuses = fmt.Errorf("keep a report: %w", err)
+		if o := r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "1")); o[0].Status != mail.Delivered {
+			t.Errorf("%s: %+v", result, o)
+		}
+		if r.reader.Counts()[result] != 1 || !strings.Contains(r.log.String(), "level=WARN msg=\"report received\"") || !strings.Contains(r.log.String(), "result="+result) {
+			t.Errorf("%s: %v\n%s", result, r.reader.Counts(), r.log)
+		}
 	}
 }
 
@@ -349,6 +392,24 @@ func TestTurns(t *testing.T) {
 	if o := r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "2")); o[0].Status != mail.Delivered {
 		t.Errorf("the second, later: %+v", o)
 	}
+}
+
+// TestShortWait: a crowd of reports does not keep the queue's attempts from other mail.
+func TestShortWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReading(t)
+		r.shelf.wait = make(chan struct{})
+		go r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "1"))
+		synctest.Wait()
+		began := time.Now()
+		if o := r.deliver("r@example.org", "dmarc@example.com", aggregate(passed, "2")); o[0].Status != mail.Deferred || time.Since(began) > time.Second {
+			t.Errorf("after %s: %+v", time.Since(began), o)
+		}
+		if o := r.deliver("r@example.org", "bob@example.com", aggregate(passed, "2")); o[0].Status != mail.Delivered {
+			t.Errorf("other mail: %+v", o)
+		}
+		close(r.shelf.wait)
+	})
 }
 
 // second delivers another report beside one that takes its time, without patience.

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"time"
 
+	"mxward/internal/dns"
+	"mxward/internal/mailauth/dmarc"
 	"mxward/internal/mailauth/dmarcrpt"
 	"mxward/internal/mailauth/tlsrpt"
 )
@@ -41,6 +43,7 @@ type Received struct {
 	Domain    string    // whom it is about
 	Sender    string    // the author's domain of the message that brought it
 	Authentic bool      // the message passed DMARC as that domain's (RFC 9990 §3.5.2)
+	Reporter  string    // the organizational domain of Sender, whose room it takes; "" where not Authentic
 	Data      []byte    // gzip
 }
 
@@ -59,6 +62,10 @@ const (
 	maxSources  = 10_000               // rows of one report; the rest is summed up without a source
 	MaxAge      = 400 * 24 * time.Hour // how long a report is kept: a year, and to compare with
 	forgedShare = 10                   // reports that are not authentic have one part in so many
+
+	// One reporter has one part in so many: reports of 125 domains every day, for MaxAge. To
+	// have a domain that passes DMARC costs little, and its owner shall not fill the room.
+	reporterShare = 4
 )
 
 // KeepUsual are the limits of a gate.
@@ -73,10 +80,20 @@ func (k Keeping) For(authentic bool) Keeping {
 	return Keeping{k.Reports / forgedShare, k.Bytes / forgedShare}
 }
 
+// Have reports whether beside so many reports and octets there is room for one more of a size.
+func (k Keeping) Have(reports, bytes, size int64) bool {
+	return reports < k.Reports && bytes+size <= k.Bytes
+}
+
+// OfReporter gives the limits of the authentic reports of one reporter.
+func (k Keeping) OfReporter() Keeping {
+	return Keeping{k.Reports / reporterShare, k.Bytes / reporterShare}
+}
+
 // Reports keeps what others report.
 type Reports interface {
 	// KeepReport stores a report, unless one with its key is there, or ErrFull says that there
-	// is no room.
+	// is no room, or ErrShare that its Reporter has no more of it.
 	KeepReport(ctx context.Context, limits Keeping, r Received) (kept bool, err error)
 	// ReceivedReports gives up to limit reports of a kind whose period ends at since or
 	// later and whose number is greater than after, by number.
@@ -85,8 +102,11 @@ type Reports interface {
 	ForgetReports(ctx context.Context, before time.Time) error
 }
 
-// ErrFull: the store has as many reports as it may.
-var ErrFull = errors.New("no room for more reports")
+// What KeepReport says: the store has as many reports as it may, or as many of one reporter.
+var (
+	ErrFull  = errors.New("no room for more reports")
+	ErrShare = errors.New("no room for more reports of this reporter")
+)
 
 // The stored forms. They are written to last: a field is added, never renamed.
 type (
@@ -150,7 +170,7 @@ func newAggregate(r dmarcrpt.Report) (Received, error) {
 		row.Count = min(count, dmarcrpt.MaxCount)
 		form.Rows = append(form.Rows, row)
 	}
-	return stored(Aggregate, r.End, r.Policy.Domain, cmp.Or(r.ID, digest(form)), r.Org, form)
+	return stored(Aggregate, r.End, r.Policy.Domain, ofPeriod(cmp.Or(r.ID, digest(form)), r.End), r.Org, form)
 }
 
 // newTLS makes the stored form of a report, with what a careless sender left out.
@@ -160,8 +180,11 @@ func newTLS(r tlsrpt.Report) (Received, error) {
 	if err := r.WriteJSON(&text); err != nil {
 		return Received{}, err
 	}
-	return stored(TLS, r.End, r.Domain(), r.ID, r.Org, json.RawMessage(text.Bytes()))
+	return stored(TLS, r.End, r.Domain(), ofPeriod(r.ID, r.End), r.Org, json.RawMessage(text.Bytes()))
 }
+
+// ofPeriod: there are reporters who give the same ID every day.
+func ofPeriod(id string, end time.Time) string { return fmt.Sprintf("%s\x00%d", id, end.Unix()) }
 
 // newFailure keeps the fields, and of the original message no more than its author.
 func newFailure(f dmarcrpt.Failure, at time.Time) (Received, error) {
@@ -201,9 +224,21 @@ func stored(kind Kind, end time.Time, domain, id, org string, form any) (Receive
 // in another's name does not take the place of the true one.
 func (r Received) by(sender string, authentic bool) Received {
 	r.Sender, r.Authentic = sender, authentic
+	if authentic {
+		r.Reporter = Owner(sender)
+	}
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%t\x00%s\x00%s", r.Kind, sender, authentic, r.Domain, r.Key))
 	r.Key = hex.EncodeToString(sum[:])
 	return r
+}
+
+// Owner makes one of all the domains below one that somebody registered: they cost nothing.
+func Owner(domain string) string {
+	name, err := dns.ParseName(domain)
+	if err != nil {
+		return domain
+	}
+	return dmarc.ListOrg(name).String()
 }
 
 func (r Received) open(into any) error {

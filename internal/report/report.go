@@ -36,20 +36,25 @@ import (
 // messages apart.
 type Limits struct {
 	Domains int64
+	Owned   int64 // domains of one Owner
 	Rows    int64 // of a domain
 	DayRows int64 // of all domains together
 }
 
-// The limits of a gate, all ours; the longest row is MaxWhat octets, and most have 400.
+// The limits of a gate, all ours; the longest row is MaxWhat octets, and most have 400. With its
+// day and domain, a row must fit into an index of PostgreSQL, which has 2,704 octets for one.
 const (
 	maxDomains = 10_000
+	maxOwned   = 500 // else one wildcard in the DNS could take the place of all others
 	maxRows    = 10_000
 	maxDayRows = 200_000
-	MaxWhat    = 4 << 10 // octets of what tells messages apart
+	MaxWhat    = 2 << 10 // octets of what tells messages apart
 )
 
 // Usual are the limits of a gate.
-func Usual() Limits { return Limits{Domains: maxDomains, Rows: maxRows, DayRows: maxDayRows} }
+func Usual() Limits {
+	return Limits{Domains: maxDomains, Owned: maxOwned, Rows: maxRows, DayRows: maxDayRows}
+}
 
 // When a day's reports go out.
 const (
@@ -107,7 +112,7 @@ func Due(begin time.Time, domain, reporter string) time.Time {
 type Counts interface {
 	// AddCounts adds to what is kept, all or nothing. Messages beyond the limits of rows, and
 	// those without What, are added to their domain's overflow. Lost is the number of messages
-	// of domains beyond their limit, without a name, or whose day is settled. A domain that is
+	// of domains beyond their limits, without a name, or whose day is settled. A domain that is
 	// new is due as the reporter's Due says. A crash of the machine may lose the last counts.
 	AddCounts(ctx context.Context, limits Limits, reporter string, counts []Count) (lost int64, err error)
 }

@@ -35,6 +35,7 @@ const (
 	giveUp          = 72 * time.Hour   // after the day's end: nobody waits longer for DNS trouble to end
 	firstRetry      = 15 * time.Minute
 	longestRetry    = 4 * time.Hour
+	maxAttempts     = 50 // more than retries take: each of them ended without a word
 	settleTime      = 10 * time.Second
 	CountAge        = 8 * day // how long counts are kept, for people to look at
 )
@@ -162,6 +163,11 @@ type outcome struct {
 
 // report makes the report of a day and hands it to the queue.
 func (s *Sender) report(ctx context.Context, now time.Time, c Claim) outcome {
+	// A report that ends the gate each time, or whose end the store does not note, must not be
+	// made, and sent, every quarter of an hour for days.
+	if c.Attempt > maxAttempts {
+		return outcome{Settlement: Settlement{Sent: c.Sent, Outcome: fmt.Sprintf("given up after %d attempts", maxAttempts)}, failed: true}
+	}
 	ctx, cancel := context.WithTimeout(ctx, handleTime)
 	defer cancel()
 	d := s.destinations(ctx, c.Domain)

@@ -323,7 +323,7 @@ example.com._report._dmarc.example.org. TXT "v=DMARC1"
 		}
 		return w.Resolve(ctx, q)
 	})
-	w.take(policyText, report.Day(time.Now().Add(-30*time.Hour)), "192.0.2.1")
+	w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
 	w.sender.Send(t.Context(), time.Now())
 	w.want(1, "report postponed")
 	down = false
@@ -373,7 +373,7 @@ func TestCrash(t *testing.T) {
 	}{{"before it is queued", true, 1}, {"after it", false, 2}} {
 		t.Run(test.why, func(t *testing.T) {
 			w := newWorld(t, comPolicy)
-			w.take(policyText, report.Day(time.Now().Add(-30*time.Hour)), "192.0.2.1")
+			w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
 			ctx, crash := context.WithCancel(t.Context())
 			first := w.newSender()
 			c := crashed{w.store, crash, test.before}
@@ -408,13 +408,45 @@ func TestCrash(t *testing.T) {
 // TestStop: a gate that is stopped while it sends a report notes that it has.
 func TestStop(t *testing.T) {
 	w := newWorld(t, comPolicy)
-	w.take(policyText, report.Day(time.Now().Add(-30*time.Hour)), "192.0.2.1")
+	w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
 	ctx, stop := context.WithCancel(t.Context())
 	w.sender.Wake = stop
 	w.sender.Send(ctx, time.Now())
 	w.want(1, "report sent")
 	if n := w.newSender().Send(t.Context(), time.Now().Add(time.Hour)); n != 0 {
 		t.Error("it is sent again")
+	}
+}
+
+// deaf never notes what came of a day, until it does.
+type deaf struct {
+	store.Engine
+	hears bool
+}
+
+func (d *deaf) SettleDay(ctx context.Context, c report.Claim, s report.Settlement) error {
+	if !d.hears {
+		return errors.New("the store is away")
+	}
+	return d.Engine.SettleDay(ctx, c, s)
+}
+
+// TestUnsettled: a report that comes again and again, since nobody notes that it was sent, ends.
+func TestUnsettled(t *testing.T) {
+	w := newWorld(t, comPolicy)
+	w.take(policyText, report.Day(time.Now().Add(-31*time.Hour)), "192.0.2.1")
+	days := &deaf{Engine: w.store}
+	w.sender.Days = days
+	now := time.Now()
+	for range 60 { // of leases
+		w.sender.Send(t.Context(), now)
+		now = now.Add(20 * time.Minute)
+	}
+	days.hears = true
+	w.sender.Send(t.Context(), now)
+	w.want(50, "given up after 50 attempts")
+	if n := w.sender.Send(t.Context(), now.Add(time.Hour)); n != 0 {
+		t.Error("it comes again")
 	}
 }
 
@@ -436,7 +468,7 @@ func TestGates(t *testing.T) {
 // TestOverflow: what had no room is told in the report.
 func TestOverflow(t *testing.T) {
 	w := newWorld(t, comPolicy)
-	day := report.Day(time.Now().Add(-30 * time.Hour))
+	day := report.Day(time.Now().Add(-31 * time.Hour))
 	w.take(policyText, day, "192.0.2.1")
 	lost, err := w.store.AddCounts(t.Context(), report.Usual(), "example.net", []report.Count{{Day: day, Domain: "example.com", Last: day, Messages: 70}})
 	if lost != 0 || err != nil {

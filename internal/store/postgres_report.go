@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,10 +47,11 @@ func (p *Postgres) inTurn(ctx context.Context, run func(postgresReports) error) 
 
 // AddCounts implements report.Counts.
 func (p *Postgres) AddCounts(ctx context.Context, limits report.Limits, reporter string, counts []report.Count) (lost int64, err error) {
-	counts = inOrder(counts)
+	counts = slices.Clone(counts)
 	for i := range counts {
 		counts[i].Domain, counts[i].What = plain(counts[i].Domain), plain(counts[i].What)
 	}
+	counts = inOrder(counts)
 	err = p.inTurn(ctx, func(tx postgresReports) (err error) {
 		lost, err = addCounts(tx, limits, reporter, counts)
 		return err
@@ -146,7 +148,7 @@ func (p *Postgres) ForgetCounts(ctx context.Context, before time.Time) error {
 
 // KeepReport implements report.Reports.
 func (p *Postgres) KeepReport(ctx context.Context, limits report.Keeping, r report.Received) (kept bool, err error) {
-	r.Domain, r.Sender, r.Key = plain(r.Domain), plain(r.Sender), plain(r.Key)
+	r.Domain, r.Sender, r.Key, r.Reporter = plain(r.Domain), plain(r.Sender), plain(r.Key), plain(r.Reporter)
 	err = p.inTurn(ctx, func(tx postgresReports) (err error) {
 		kept, err = keepReport(tx, limits, r)
 		return err
@@ -166,16 +168,17 @@ func (p *Postgres) ReceivedReports(ctx context.Context, kind report.Kind, since 
 
 // ForgetReports implements report.Reports.
 func (p *Postgres) ForgetReports(ctx context.Context, before time.Time) error {
-	for n := reportPiece; n == reportPiece; {
+	for n := receivedPiece; n == receivedPiece; {
 		err := p.inTurn(ctx, func(tx postgresReports) error {
 			rows, err := tx.tx.Query(tx.ctx, `DELETE FROM received_report WHERE number = ANY (ARRAY
-				(SELECT number FROM received_report WHERE at < $1 LIMIT $2)) RETURNING authentic, length(data)::bigint`, before.UnixMicro(), reportPiece)
+				(SELECT number FROM received_report WHERE at < $1 LIMIT $2)) RETURNING authentic, length(data)::bigint, reporter`, before.UnixMicro(), receivedPiece)
 			if err != nil {
 				return err
 			}
 			var gone removed
 			var authentic, size int64
-			tag, err := pgx.ForEachRow(rows, []any{&authentic, &size}, func() error { gone.add(authentic, size); return nil })
+			var reporter string
+			tag, err := pgx.ForEachRow(rows, []any{&authentic, &size, &reporter}, func() error { gone.add(authentic, size, reporter); return nil })
 			if err != nil {
 				return err
 			}

@@ -150,10 +150,10 @@ func (s *SQLite) ReceivedReports(ctx context.Context, kind report.Kind, since ti
 
 // ForgetReports implements report.Reports.
 func (s *SQLite) ForgetReports(ctx context.Context, before time.Time) error {
-	for n := reportPiece; n == reportPiece; {
+	for n := receivedPiece; n == receivedPiece; {
 		err := s.do(ctx, false, 0, func(w *sqliteWriter) error {
 			rows, err := w.conn.QueryContext(w.ctx, `DELETE FROM received_report WHERE number IN
-				(SELECT number FROM received_report WHERE at < ? LIMIT ?) RETURNING authentic, length(data)`, before.UnixMicro(), reportPiece)
+				(SELECT number FROM received_report WHERE at < ? LIMIT ?) RETURNING authentic, length(data), reporter`, before.UnixMicro(), receivedPiece)
 			if err != nil {
 				return err
 			}
@@ -161,10 +161,11 @@ func (s *SQLite) ForgetReports(ctx context.Context, before time.Time) error {
 			var gone removed
 			for n = 0; rows.Next(); n++ {
 				var authentic, size int64
-				if err := rows.Scan(&authentic, &size); err != nil {
+				var reporter string
+				if err := rows.Scan(&authentic, &size, &reporter); err != nil {
 					return err
 				}
-				gone.add(authentic, size)
+				gone.add(authentic, size, reporter)
 			}
 			if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 				return err

@@ -265,7 +265,7 @@ func (w *walker) fail(v *Verdict) {
 func (v *Verdict) old() *Check {
 	for _, c := range v.Checks {
 		name, err := dns.ParseName(c.Domain)
-		if err == nil && c.Result == string(Pass) && !c.Strict && oldOrg(name) == v.Discovery.Old && !v.Discovery.hasPSD() && !c.Walk.hasPSD() {
+		if err == nil && c.Result == string(Pass) && !c.Strict && ListOrg(name) == v.Discovery.Old && !v.Discovery.hasPSD() && !c.Walk.hasPSD() {
 			return &c
 		}
 	}

@@ -93,7 +93,7 @@ func (r *Report) lintWalk() {
 	switch {
 	case r.Domain == r.Start && r.Org != r.Start && r.Record.SP != "":
 		r.add("syntax", lint.Notice, r.Domain, fmt.Sprintf("sp says nothing here, below the organizational domain %s (RFC 9989 §4.7)", r.Org), "drop it")
-	case r.Record.PSD == PSDYes && oldOrg(r.Domain) == r.Domain && !isSuffix(r.Domain) && len(r.Domain.Labels()) > 1:
+	case r.Record.PSD == PSDYes && ListOrg(r.Domain) == r.Domain && !isSuffix(r.Domain) && len(r.Domain.Labels()) > 1:
 		r.add("psd-misuse", lint.Error, r.Domain, "psd=y is for domains below which others register theirs: each name below this one stands for itself", "drop it")
 	case isSuffix(r.Org) && r.Org != r.Start:
 		r.add("psd-misuse", lint.Warning, r.Org, "a public suffix has a record without psd=y: all domains below it count as one organization", "write psd=n into the record of each organization")

@@ -192,7 +192,7 @@ func below(ancestor, name dns.Name) dns.Name {
 // discover finds the policy of an author's domain (RFC 9989 §4.10.1). Where the domain has
 // its own record, no other name is asked.
 func (w *walker) discover(author dns.Name) Discovery {
-	d := Discovery{Walk: Walk{Start: author, Steps: []Step{w.ask(author)}}, Err: ErrNotDMARC, Old: oldOrg(author)}
+	d := Discovery{Walk: Walk{Start: author, Steps: []Step{w.ask(author)}}, Err: ErrNotDMARC, Old: ListOrg(author)}
 	found := d.Steps[0]
 	if isTemporary(found.Err) {
 		d.Walk.Err, d.Err = found.Err, found.Err
@@ -303,9 +303,9 @@ func (w *walker) exists(domain dns.Name) (exists, stale bool, err error) {
 	return set.Exists || len(set.Aliases) > 0, set.Stale, nil
 }
 
-// oldOrg gives the organizational domain by the public-suffix list (RFC 7489 §3.2); a name
-// that is itself a suffix stands for itself.
-func oldOrg(domain dns.Name) dns.Name {
+// ListOrg gives the organizational domain by the public-suffix list (RFC 7489 §3.2), which asks
+// nobody; a name that is itself a suffix stands for itself.
+func ListOrg(domain dns.Name) dns.Name {
 	text, err := publicsuffix.EffectiveTLDPlusOne(domain.String())
 	if err != nil {
 		return domain

@@ -237,12 +237,12 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// TestOldOrg: what receivers see that go by the public-suffix list.
-func TestOldOrg(t *testing.T) {
+// TestListOrg: what receivers see that go by the public-suffix list.
+func TestListOrg(t *testing.T) {
 	for domain, want := range map[string]string{
 		"a.b.example.com": "example.com", "example.com": "example.com", "com": "com", "a.b.co.uk": "b.co.uk", "co.uk": "co.uk", "a.example": "a.example", "x.a.example": "a.example",
 	} {
-		if got := oldOrg(dns.MustName(domain)); got.String() != want {
+		if got := ListOrg(dns.MustName(domain)); got.String() != want {
 			t.Errorf("%s: %s, want %s", domain, got, want)
 		}
 	}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -64,9 +65,28 @@ func testCounts(t *testing.T, b *bench) {
 	}
 }
 
+// testLongCounts: the longest names and rows that strangers can make find their place, though
+// nothing in them repeats: an index has a limit of its own, and one row too long for it would
+// keep back all that is written with it, at every attempt.
+func testLongCounts(t *testing.T, b *bench) {
+	day := report.Day(b.now)
+	random := rand.New(rand.NewPCG(1, 2))
+	noise := func(n int) string {
+		text := make([]byte, n)
+		for i := range text {
+			text[i] = '!' + byte(random.IntN('~'-'!'))
+		}
+		return string(text)
+	}
+	domain := noise(255)
+	row := count(day, domain, noise(report.MaxWhat), 1)
+	b.addCounts(report.Usual(), 0, row, count(day, "example.com", "a", 1))
+	b.wantCounts(day, domain, 0, row)
+}
+
 // testCountLimits: what is beyond the limits is counted as a number, what is known goes on.
 func testCountLimits(t *testing.T, b *bench) {
-	limits := report.Limits{Domains: 3, Rows: 2, DayRows: 4}
+	limits := report.Limits{Domains: 3, Owned: 3, Rows: 2, DayRows: 4}
 	day := report.Day(b.now)
 	for _, step := range []struct {
 		why  string
@@ -88,10 +108,25 @@ func testCountLimits(t *testing.T, b *bench) {
 	b.wantCounts(day, "d.example", 0)
 }
 
+// testOwned: one owner of very many domains does not take the place of all others.
+func testOwned(t *testing.T, b *bench) {
+	limits := report.Limits{Domains: 10, Owned: 3, Rows: 10, DayRows: 100}
+	day := report.Day(b.now)
+	for n := range 3 {
+		b.addCounts(limits, 0, count(day, fmt.Sprintf("d%d.example.com", n), "a", 1))
+	}
+	b.reopen()
+	b.addCounts(limits, 7, count(day, "d3.example.com", "a", 1), count(day, "x.d4.example.com", "a", 2), count(day, "example.com", "a", 4))
+	b.addCounts(limits, 0, count(day, "d0.example.com", "b", 1), count(day, "d0.example.net", "a", 1), count(day.Add(24*time.Hour), "d3.example.com", "a", 1))
+	b.wantCounts(day, "d0.example.com", 0, count(day, "d0.example.com", "a", 1), count(day, "d0.example.com", "b", 1))
+	b.wantCounts(day, "d3.example.com", 0)
+	b.wantCounts(day, "d0.example.net", 0, count(day, "d0.example.net", "a", 1))
+}
+
 // testManySources: a day of very many sources stays within its bounds, and goes in pieces.
 func testManySources(t *testing.T, b *bench) {
 	const sources, batch, rows, dayRows = 5_000, 500, 750, 1_200
-	limits := report.Limits{Domains: 10, Rows: rows, DayRows: dayRows}
+	limits := report.Limits{Domains: 10, Owned: 10, Rows: rows, DayRows: dayRows}
 	day := report.Day(b.now)
 	for from := 0; from < sources; from += batch {
 		counts := make([]report.Count, batch)
@@ -262,4 +297,43 @@ func testReceived(t *testing.T, b *bench) {
 	keep(one("g", true, 40), true, nil)
 	keep(one("h", true, 1), false, report.ErrFull)
 	keep(one("i", false, 10), true, nil)
+}
+
+// testReporterShare: one reporter has a part of the room, in reports and in octets, whoever
+// else is there; what is forgotten is his again, and what is older than the count of it harms
+// nobody.
+func testReporterShare(t *testing.T, b *bench) {
+	limits := report.Keeping{Reports: 120, Bytes: 4_000} // of one reporter 30 and 1,000
+	keep := func(reporter string, n, size int, want error) {
+		t.Helper()
+		r := report.Received{
+			Key: fmt.Sprint(reporter, n), Kind: report.Aggregate, At: b.now, End: b.now, Domain: "example.com",
+			Sender: "mx." + reporter, Authentic: reporter != "", Reporter: reporter, Data: make([]byte, size),
+		}
+		if kept, err := b.KeepReport(ctx(), limits, r); kept != (want == nil) || !errors.Is(err, want) {
+			t.Errorf("report %d of %q: kept %t, %v; want %v", n, reporter, kept, err, want)
+		}
+	}
+	for n := range 30 {
+		keep("many.example", n, 1, nil)
+	}
+	b.reopen()
+	keep("many.example", 30, 1, report.ErrShare)
+	keep("large.example", 0, 999, nil)
+	keep("large.example", 1, 2, report.ErrShare)
+	keep("large.example", 2, 1, nil)
+	keep("other.example", 0, 1, nil)
+	keep("", 0, 1, nil) // no reporter: forged reports have their own room
+	b.pass(time.Hour)
+	keep("other.example", 1, 1, nil)
+	if err := b.ForgetReports(ctx(), b.now); err != nil { // in several pieces
+		t.Fatal(err)
+	}
+	for n := range 30 {
+		keep("many.example", n, 1, nil)
+	}
+	keep("many.example", 30, 1, report.ErrShare)
+	keep("large.example", 0, 1_000, nil)
+	keep("other.example", 2, 999, nil)
+	keep("other.example", 3, 1, report.ErrShare)
 }
