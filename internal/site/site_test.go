@@ -295,7 +295,7 @@ func TestThousandDomains(t *testing.T) {
 		t.Fatalf("got %d domains", len(p.Domains))
 	}
 	t.Logf("%d octets in %v", b.Len(), took)
-	if took > 2*time.Second { // some 30 ms on a small machine
+	if took > 20*time.Second { // some 30 ms on a small machine that has nothing else to do
 		t.Errorf("it took %v", took)
 	}
 }
