@@ -115,7 +115,7 @@ func TestNoNews(t *testing.T) {
 		w.Serve("192.0.2.12", dnstest.Zone(t, "example.com", wildZone))
 		for _, addr := range []string{"192.0.2.11", "192.0.2.12"} {
 			for range maxUnheard {
-				if w.Resolver.servers.take(candidateFor(addr)) != nil {
+				if w.Resolver.servers.take(candidateFor(addr), dns.MustName("example.com")) != nil {
 					t.Fatal("it is busy already")
 				}
 			}
