@@ -60,6 +60,8 @@ type serverState struct {
 	heardAt time.Time // the last time
 	inHand  int       // questions that are put to it
 	turns   map[dns.Name]*turn
+
+	waitedFor int // of the turns, those that somebody waits for
 }
 
 // heard reports whether the server replied the last time that it was asked.
@@ -121,9 +123,7 @@ func (s *servers) answered(server netip.AddrPort, took time.Duration) {
 		st.srtt += (took - st.srtt) / 8
 	}
 	st.silences, st.deadUntil, st.heardAt = 0, time.Time{}, time.Now()
-	for _, t := range st.turns {
-		t.tell(false)
-	}
+	st.tellAll()
 }
 
 // patience is how long to wait for a datagram from a server: as its record says, if it has
@@ -146,7 +146,7 @@ func (s *servers) silent(server netip.AddrPort, zone dns.Name) {
 	st := s.state(server)
 	if t := st.turns[zone]; t != nil {
 		t.silentAt = time.Now()
-		t.tell(true)
+		st.tell(t, true)
 	}
 	st.zone = zone
 	st.srtt = min(max(2*st.srtt, 400*time.Millisecond), packetTimeout)

@@ -36,19 +36,37 @@ type news struct {
 	silent bool          // the server was silent; read it after that
 }
 
+// hand is a question that is put to a server.
+type hand struct {
+	server *serverState
+	turn   *turn // nil for a server that was heard: nobody waits for it
+}
+
 // tell lets those go on who wait to hear from the server. The lock is held.
-func (t *turn) tell(silent bool) {
+func (st *serverState) tell(t *turn, silent bool) {
 	if t.news != nil {
 		t.news.silent = silent
 		close(t.news.came)
 		t.news = nil
+		st.waitedFor--
+	}
+}
+
+// tellAll is tell for all zones, of a server that was heard. The lock is held.
+func (st *serverState) tellAll() {
+	if st.waitedFor == 0 {
+		return
+	}
+	for _, t := range st.turns {
+		st.tell(t, false)
 	}
 }
 
 // wait gives what to wait for. The lock is held.
-func (t *turn) wait() *news {
+func (st *serverState) wait(t *turn) *news {
 	if t.news == nil {
 		t.news = &news{came: make(chan struct{})}
+		st.waitedFor++
 	}
 	return t.news
 }
@@ -93,39 +111,44 @@ func (st *serverState) heardSince(t time.Time) bool {
 
 // take puts one more question to a server, unless it is busy: then it gives the news to wait
 // for.
-func (s *servers) take(server netip.AddrPort, zone dns.Name) *news {
+func (s *servers) take(server netip.AddrPort, zone dns.Name) (hand, *news) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state(server)
 	if st.busy(zone) {
-		return st.turn(zone).wait()
+		return hand{}, st.wait(st.turn(zone))
 	}
-	st.inHand++
-	st.turn(zone).inHand++
-	return nil
+	return st.put(zone), nil
 }
 
 // takeNow is take for who has waited.
-func (s *servers) takeNow(server netip.AddrPort, zone dns.Name) {
+func (s *servers) takeNow(server netip.AddrPort, zone dns.Name) hand {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.state(server)
+	return s.state(server).put(zone)
+}
+
+// put counts a question of a zone. The lock is held.
+func (st *serverState) put(zone dns.Name) hand {
+	h := hand{server: st}
 	st.inHand++
-	st.turn(zone).inHand++
+	if !st.heard() {
+		h.turn = st.turn(zone)
+		h.turn.inHand++
+	}
+	return h
 }
 
 // giveBack ends what take or takeNow began. Where nobody asks any more, no news will come.
-func (s *servers) giveBack(server netip.AddrPort, zone dns.Name) {
+func (s *servers) giveBack(h hand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.m[server]
-	if st == nil || st.turns[zone] == nil { // it was forgotten meanwhile
+	h.server.inHand--
+	if h.turn == nil {
 		return
 	}
-	st.inHand = max(0, st.inHand-1)
-	t := st.turns[zone]
-	if t.inHand = max(0, t.inHand-1); t.inHand == 0 {
-		t.tell(false)
+	if h.turn.inHand--; h.turn.inHand == 0 {
+		h.server.tell(h.turn, false)
 	}
 }
 
@@ -135,7 +158,7 @@ func (s *servers) giveBack(server netip.AddrPort, zone dns.Name) {
 func (s *servers) busyAll(list []netip.AddrPort, zone dns.Name, began time.Time) (next *news, heard, silent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var first *turn
+	var first hand
 	busy := len(list) > 0
 	silent = true
 	for _, server := range list {
@@ -149,15 +172,15 @@ func (s *servers) busyAll(list []netip.AddrPort, zone dns.Name, began time.Time)
 		}
 		t := st.turns[zone]
 		quiet := t.silentAt.After(began) && !st.heardSince(began)
-		if first == nil || silent && !quiet {
-			first = t
+		if first.turn == nil || silent && !quiet {
+			first = hand{st, t}
 		}
 		silent = silent && quiet
 	}
 	if !busy {
 		return nil, false, false
 	}
-	return first.wait(), false, silent
+	return first.server.wait(first.turn), false, silent
 }
 
 // busy reports whether a question would have to wait for news of the server.
@@ -287,10 +310,11 @@ const saidToOthers = "no reply to others that asked a moment before"
 // askInTurn asks one server when it is its turn, and for the whole name where a part of it was
 // of no use.
 func (r *Resolver) askInTurn(ctx context.Context, led *ledger, a ask, zone dns.Name, c candidate, m manners, why string) (finding, ask, error) {
-	if err := r.await(ctx, led, zone, c); err != nil {
+	h, err := r.await(ctx, led, zone, c)
+	if err != nil {
 		return finding{}, a, err
 	}
-	defer r.servers.giveBack(c.server, zone)
+	defer r.servers.giveBack(h)
 	found, err := r.askServer(ctx, led, a, zone, c, m, why)
 	if a != led.ask && odd(found, err) {
 		if err != nil {
@@ -319,33 +343,31 @@ func (r *Resolver) stepAside(ctx context.Context, led *ledger, c candidate) erro
 // await waits for a server's turn: as long as it is not heard, it is asked no more than a few
 // questions, and the others wait for what becomes of these. They share its silence, and go on
 // once it is heard.
-func (r *Resolver) await(ctx context.Context, led *ledger, zone dns.Name, c candidate) error {
-	news := r.servers.take(c.server, zone)
+func (r *Resolver) await(ctx context.Context, led *ledger, zone dns.Name, c candidate) (hand, error) {
+	h, news := r.servers.take(c.server, zone)
 	if news == nil {
-		return nil
+		return h, nil
 	}
 	began := time.Now()
 	timer := time.NewTimer(newsTimeout)
 	defer timer.Stop()
-	for ; news != nil; news = r.servers.take(c.server, zone) {
+	for ; news != nil; h, news = r.servers.take(c.server, zone) {
 		select {
 		case <-news.came:
 		case <-timer.C: // those who asked take their time
-			r.servers.takeNow(c.server, zone)
-			return nil
+			return r.servers.takeNow(c.server, zone), nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return hand{}, ctx.Err()
 		}
 		if !news.silent {
 			continue
 		}
 		if r.servers.heardSince(c.server, began) { // it drops some questions, or they were lost
-			r.servers.takeNow(c.server, zone)
-			return nil
+			return r.servers.takeNow(c.server, zone), nil
 		}
 		e := &serverError{fault: faultSilent, said: saidToOthers}
 		led.tried(dns.Attempt{Server: c.server, Name: c.name.String(), Protocol: "udp", Said: e.said, Took: time.Since(began)})
-		return e
+		return hand{}, e
 	}
-	return nil
+	return h, nil
 }
