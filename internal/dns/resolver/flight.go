@@ -168,10 +168,14 @@ func (g *flights[K, V]) join(ctx context.Context, key K, limit time.Duration, wo
 
 func (g *flights[K, V]) leave(key K, f *flight[V]) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if f.waiters--; f.waiters == 0 {
+	f.waiters--
+	last := f.waiters == 0
+	if last {
 		g.remove(key, f) // who comes now starts afresh, not with work that is being stopped
-		f.cancel()
+	}
+	g.mu.Unlock()
+	if last {
+		f.cancel() // it may wait for a connection
 	}
 }
 

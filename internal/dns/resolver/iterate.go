@@ -256,7 +256,7 @@ func (r *Resolver) askZone(ctx context.Context, led *ledger, a ask, cut *delegat
 		if !ok || ctx.Err() != nil {
 			return finding{}, a, crew.failure(ctx)
 		}
-		if !server.heard && (r.slots.crowded() || r.servers.busy(server.server)) {
+		if !server.heard && (r.slots.crowded() || r.servers.busy(server.server, cut.zone)) {
 			server = crew.heardInstead(server)
 		}
 		how := r.servers.manners(server.server)

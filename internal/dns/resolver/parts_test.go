@@ -336,6 +336,29 @@ func TestFlightHere(t *testing.T) {
 	})
 }
 
+// What ends one piece of work may take its time, and does not hold up the others.
+func TestHangupHoldsUpNobody(t *testing.T) {
+	var g flights[string, int]
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		_, _ = g.here(ctx, "slow", func(h *hangup) (int, error) {
+			h.with(func() {
+				_, _ = g.here(context.Background(), "other", func(*hangup) (int, error) { return 1, nil })
+				close(ended)
+			})
+			cancel()
+			<-ended
+			return 0, h.err()
+		})
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("another question waits for the end of this one")
+	}
+}
+
 // A question's own socket: connected, on a port of its own, waiting no longer than it may,
 // and an empty datagram is one.
 func TestOpenUDP(t *testing.T) {

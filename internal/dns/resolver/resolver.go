@@ -43,8 +43,9 @@ type Resolver struct {
 	// Hints are the root servers; nil stands for RootHints.
 	Hints []Hint
 	// Dial opens a connection for "udp" or "tcp" to an address such as "192.0.2.53:53";
-	// nil stands for a net.Dialer. Each UDP question dials anew: the kernel then picks a
-	// random port and only lets through what comes from the server (RFC 5452 §4.5, §9.1).
+	// nil stands for a net.Dialer, and sockets of our own for UDP. Each UDP question dials
+	// anew, or has a socket connect anew: the kernel then picks a random port and only lets
+	// through what comes from the server (RFC 5452 §4.5, §9.1).
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Logger takes events worth an operator's eye; nil drops them.
 	Logger *slog.Logger

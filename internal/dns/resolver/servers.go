@@ -30,7 +30,7 @@ const (
 
 // servers remembers how name servers behaved: round-trip time, silence, lameness. It only
 // ever decides the order in which servers are asked, so that nothing remembered can make a
-// name unresolvable.
+// name unresolvable; silence is shared only by those who wait while it lasts (turn.go).
 type servers struct {
 	mu       sync.Mutex
 	m        map[netip.AddrPort]*serverState
@@ -57,20 +57,15 @@ type serverState struct {
 
 	clientUntil time.Time
 
-	silentAt time.Time     // the last time
-	inHand   int           // questions that are put to it
-	news     chan struct{} // closed with the next reply or silence; nil while nobody waits for it
+	heardAt time.Time // the last time
+	inHand  int       // questions that are put to it
+	turns   map[dns.Name]*turn
+
+	waitedFor int // of the turns, those that somebody waits for
 }
 
 // heard reports whether the server replied the last time that it was asked.
 func (st *serverState) heard() bool { return st != nil && st.srtt > 0 && st.silences == 0 }
-
-// heard reports whether a server replied the last time that it was asked.
-func (s *servers) heard(server netip.AddrPort) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.m[server].heard()
-}
 
 // family is the memory of IPv4 or IPv6 as a whole.
 type family struct {
@@ -127,8 +122,8 @@ func (s *servers) answered(server netip.AddrPort, took time.Duration) {
 		st.variation += ((st.srtt - took).Abs() - st.variation) / 4
 		st.srtt += (took - st.srtt) / 8
 	}
-	st.silences, st.deadUntil = 0, time.Time{}
-	st.tell()
+	st.silences, st.deadUntil, st.heardAt = 0, time.Time{}, time.Now()
+	st.tellAll()
 }
 
 // patience is how long to wait for a datagram from a server: as its record says, if it has
@@ -149,8 +144,10 @@ func (s *servers) silent(server netip.AddrPort, zone dns.Name) {
 	defer s.mu.Unlock()
 	s.darkens(familyOf(server.Addr()))
 	st := s.state(server)
-	st.silentAt = time.Now()
-	st.tell()
+	if t := st.turns[zone]; t != nil {
+		t.silentAt = time.Now()
+		st.tell(t, true)
+	}
 	st.zone = zone
 	st.srtt = min(max(2*st.srtt, 400*time.Millisecond), packetTimeout)
 	st.silences++

@@ -14,89 +14,187 @@ import (
 // the others wait for what becomes of these: they go on once it is heard, and share its
 // silence. So the questions for dead servers, however many, cost next to nothing, and a server
 // that is only far away answers all of them one round trip later.
+//
+// Silence is shared by the questions of one zone alone, and not of a server that was heard
+// meanwhile: many servers drop what they do not serve, and anybody can delegate a zone to them.
 const (
 	maxUnheard  = 4                                // questions put at once to a server that is not heard
 	newsTimeout = packetTimeout + minPacketTimeout // there is news when the first packet is given up
+	turnsLooked = 4                                // at, to forget those of old, for each new one
 )
 
+// turn is what one zone has to do with a server.
+type turn struct {
+	inHand   int // its questions that are put to the server
+	silentAt time.Time
+	news     *news // nil while nobody waits for it
+}
+
+// news is what those wait for who do not ask a server themselves.
+type news struct {
+	came   chan struct{} // closed when it comes, and when nobody asks any more
+	silent bool          // the server was silent; read it after that
+}
+
+// hand is a question that is put to a server.
+type hand struct {
+	server *serverState
+	turn   *turn // nil for a server that was heard: nobody waits for it
+}
+
 // tell lets those go on who wait to hear from the server. The lock is held.
-func (st *serverState) tell() {
-	if st.news != nil {
-		close(st.news)
-		st.news = nil
+func (st *serverState) tell(t *turn, silent bool) {
+	if t.news != nil {
+		t.news.silent = silent
+		close(t.news.came)
+		t.news = nil
+		st.waitedFor--
 	}
 }
 
-// take puts one more question to a server, unless it was not heard the last time and has
-// enough already: then it gives what will be closed with the news of it.
-func (s *servers) take(server netip.AddrPort) (news <-chan struct{}) {
+// tellAll is tell for all zones, of a server that was heard. The lock is held.
+func (st *serverState) tellAll() {
+	if st.waitedFor == 0 {
+		return
+	}
+	for _, t := range st.turns {
+		st.tell(t, false)
+	}
+}
+
+// wait gives what to wait for. The lock is held.
+func (st *serverState) wait(t *turn) *news {
+	if t.news == nil {
+		t.news = &news{came: make(chan struct{})}
+		st.waitedFor++
+	}
+	return t.news
+}
+
+// turn gives what a zone has to do with the server. The lock is held.
+func (st *serverState) turn(zone dns.Name) *turn {
+	if t := st.turns[zone]; t != nil {
+		return t
+	}
+	if st.turns == nil {
+		st.turns = map[dns.Name]*turn{}
+	}
+	looked := 0
+	for old, t := range st.turns { // any few: the order of a map is random
+		if looked++; looked > turnsLooked {
+			break
+		}
+		if t.inHand == 0 && t.news == nil {
+			delete(st.turns, old)
+		}
+	}
+	t := &turn{}
+	st.turns[zone] = t
+	return t
+}
+
+// busy reports whether a question of a zone has to wait. Each zone may always put one, and
+// nobody waits for a server that was heard a moment ago: it is there. The lock is held.
+func (st *serverState) busy(zone dns.Name) bool {
+	if st == nil || st.heard() || st.inHand < maxUnheard || time.Since(st.heardAt) < packetTimeout {
+		return false
+	}
+	t := st.turns[zone]
+	return t != nil && t.inHand > 0
+}
+
+// heardSince reports whether the server was heard after some time, or while a question was
+// under way that it left without a reply by then. The lock is held.
+func (st *serverState) heardSince(t time.Time) bool {
+	return st != nil && st.heardAt.After(t.Add(-packetTimeout))
+}
+
+// take puts one more question to a server, unless it is busy: then it gives the news to wait
+// for.
+func (s *servers) take(server netip.AddrPort, zone dns.Name) (hand, *news) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.state(server)
-	if st.heard() || st.inHand < maxUnheard {
-		st.inHand++
-		return nil
+	if st.busy(zone) {
+		return hand{}, st.wait(st.turn(zone))
 	}
-	if st.news == nil {
-		st.news = make(chan struct{})
-	}
-	return st.news
+	return st.put(zone), nil
 }
 
 // takeNow is take for who has waited.
-func (s *servers) takeNow(server netip.AddrPort) {
+func (s *servers) takeNow(server netip.AddrPort, zone dns.Name) hand {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.state(server).inHand++
+	return s.state(server).put(zone)
 }
 
-// giveBack ends what take or takeNow began.
-func (s *servers) giveBack(server netip.AddrPort) {
+// put counts a question of a zone. The lock is held.
+func (st *serverState) put(zone dns.Name) hand {
+	h := hand{server: st}
+	st.inHand++
+	if !st.heard() {
+		h.turn = st.turn(zone)
+		h.turn.inHand++
+	}
+	return h
+}
+
+// giveBack ends what take or takeNow began. Where nobody asks any more, no news will come.
+func (s *servers) giveBack(h hand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.m[server]; st != nil && st.inHand > 0 { // it may have been forgotten meanwhile
-		st.inHand--
+	h.server.inHand--
+	if h.turn == nil {
+		return
+	}
+	if h.turn.inHand--; h.turn.inHand == 0 {
+		h.server.tell(h.turn, false)
 	}
 }
 
-// busyAll gives the news to wait for where all of these servers are busy: of one that has not
-// been silent since a question began, or of any if none is left, which silent reports. Heard
-// reports whether one of them was heard the last time.
-func (s *servers) busyAll(list []netip.AddrPort, began time.Time) (news <-chan struct{}, heard, silent bool) {
+// busyAll gives the news to wait for where all of a zone's servers are busy: of one that has
+// not been silent since a question began, or of any if none is left, which silent reports.
+// Heard reports whether one of them was heard the last time.
+func (s *servers) busyAll(list []netip.AddrPort, zone dns.Name, began time.Time) (next *news, heard, silent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var next *serverState
+	var first hand
 	busy := len(list) > 0
 	silent = true
 	for _, server := range list {
 		st := s.m[server]
-		if heard = heard || st.heard(); heard {
+		if st.heard() {
 			return nil, true, false
 		}
-		if st == nil || st.inHand < maxUnheard {
+		if !st.busy(zone) {
 			busy = false
 			continue
 		}
-		if next == nil || silent && !st.silentAt.After(began) {
-			next = st
+		t := st.turns[zone]
+		quiet := t.silentAt.After(began) && !st.heardSince(began)
+		if first.turn == nil || silent && !quiet {
+			first = hand{st, t}
 		}
-		silent = silent && st.silentAt.After(began)
+		silent = silent && quiet
 	}
 	if !busy {
 		return nil, false, false
 	}
-	if next.news == nil {
-		next.news = make(chan struct{})
-	}
-	return next.news, false, silent
+	return first.server.wait(first.turn), false, silent
 }
 
 // busy reports whether a question would have to wait for news of the server.
-func (s *servers) busy(server netip.AddrPort) bool {
+func (s *servers) busy(server netip.AddrPort, zone dns.Name) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := s.m[server]
-	return st != nil && !st.heard() && st.inHand >= maxUnheard
+	return s.m[server].busy(zone)
+}
+
+// heardSince is that of a server's state.
+func (s *servers) heardSince(server netip.AddrPort, t time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.m[server].heardSince(t)
 }
 
 // lineUp lets a question wait, before it costs anything, where all servers of its zone are busy
@@ -106,12 +204,12 @@ func (r *Resolver) lineUp(ctx context.Context, q dns.Question) error {
 	began, timer := time.Now(), time.NewTimer(maxRounds*newsTimeout)
 	defer timer.Stop()
 	for {
-		_, news, err := r.foretell(q, began)
-		if news == nil {
+		_, next, err := r.foretell(q, began)
+		if next == nil {
 			return err
 		}
 		select {
-		case <-news:
+		case <-next.came:
 		case <-timer.C:
 			return nil
 		case <-ctx.Done():
@@ -130,29 +228,50 @@ func (r *Resolver) Foretell(q dns.WireQuestion, came time.Time) (dns.Outlook, er
 	if err != nil {
 		return dns.OutlookGood, nil // Resolve says what is wrong with it
 	}
-	outlook, _, err := r.foretell(dns.Question{Name: dns.NameOf(name), Type: q.Type, DNSSEC: q.DNSSEC, CheckingDisabled: q.CheckingDisabled}, came)
+	asked := dns.Question{Name: dns.NameOf(name), Type: q.Type, DNSSEC: q.DNSSEC, CheckingDisabled: q.CheckingDisabled}
+	outlook, _, err := r.foretell(asked, came)
+	if outlook == dns.OutlookBad && r.answersItself(asked) {
+		return dns.OutlookGood, nil
+	}
 	return outlook, err
+}
+
+// answersItself reports whether there is something to say without the zone's servers: this
+// host's own data, or what the cache has, be it stale or a failure.
+func (r *Resolver) answersItself(q dns.Question) bool {
+	a, now := r.asks(q, false), time.Now()
+	if _, special := local(q); special || r.elsewhere.known(a) != nil {
+		return true
+	}
+	if _, own := r.ownZone(a); own != nil {
+		return true
+	}
+	if r.cache.find(a, now) != nil || r.cache.failed(a, now) != nil {
+		return true
+	}
+	_, stale := r.staleAnswer(q)
+	return stale
 }
 
 // foretell gives the outlook of a question, and if that is bad the news to wait for. The zones
 // at the top are taken to know where to ask, and no more: nearly everything is further down.
-func (r *Resolver) foretell(q dns.Question, came time.Time) (outlook dns.Outlook, news <-chan struct{}, err error) {
+func (r *Resolver) foretell(q dns.Question, came time.Time) (outlook dns.Outlook, next *news, err error) {
 	a := r.asks(q, false)
 	if _, f := r.elsewhere.find(a); f != nil || a.name.IsZero() {
 		return dns.OutlookGood, nil, nil
 	}
 	cut := r.closest(a)
-	servers := r.known(cut)
-	news, heard, silent := r.servers.busyAll(servers, came)
+	servers, all := r.known(cut)
+	next, heard, silent := r.servers.busyAll(servers, cut.zone, came)
 	switch {
 	case heard && cut.zone.CountLabels() > 1:
 		return dns.OutlookGood, nil, nil
 	case heard:
 		return dns.OutlookFair, nil, nil
-	case news == nil:
+	case next == nil, silent && !all:
 		return dns.OutlookUnsure, nil, nil
 	case !silent || !r.servers.livedSince(came):
-		return dns.OutlookBad, news, nil
+		return dns.OutlookBad, next, nil
 	}
 	e := &dns.Error{Question: q, Trouble: dns.NoReply, Detail: cut.servers()}
 	for _, server := range servers {
@@ -161,20 +280,28 @@ func (r *Resolver) foretell(q dns.Question, came time.Time) (outlook dns.Outlook
 	return dns.OutlookBad, nil, e
 }
 
-// known gives the addresses of a zone's servers, as many as are known.
-func (r *Resolver) known(cut *delegation) []netip.AddrPort {
+// known gives the addresses of a zone's servers, as many as are known, and whether these are
+// all: one without an address may still be looked up, and an old delegation may have changed.
+func (r *Resolver) known(cut *delegation) (servers []netip.AddrPort, all bool) {
 	if len(cut.fixed) > 0 {
-		return cut.fixed
+		return cut.fixed, true
 	}
-	var servers []netip.AddrPort
+	all = cut.zone == dns.Root || time.Since(cut.since) < refetchAfter
 	for _, addrs := range r.roll(cut) {
+		if len(addrs) == 0 {
+			all = false
+		}
 		for _, a := range addrs {
-			if r.usable(a, cut.zone == dns.Root) && len(servers) < maxNSNames {
+			switch {
+			case !r.usable(a, cut.zone == dns.Root):
+			case len(servers) < maxNSNames:
 				servers = append(servers, netip.AddrPortFrom(a, dnsPort))
+			default:
+				all = false
 			}
 		}
 	}
-	return servers
+	return servers, all
 }
 
 // saidToOthers is what a server says to those who share its silence.
@@ -183,10 +310,11 @@ const saidToOthers = "no reply to others that asked a moment before"
 // askInTurn asks one server when it is its turn, and for the whole name where a part of it was
 // of no use.
 func (r *Resolver) askInTurn(ctx context.Context, led *ledger, a ask, zone dns.Name, c candidate, m manners, why string) (finding, ask, error) {
-	if err := r.await(ctx, led, c); err != nil {
+	h, err := r.await(ctx, led, zone, c)
+	if err != nil {
 		return finding{}, a, err
 	}
-	defer r.servers.giveBack(c.server)
+	defer r.servers.giveBack(h)
 	found, err := r.askServer(ctx, led, a, zone, c, m, why)
 	if a != led.ask && odd(found, err) {
 		if err != nil {
@@ -215,26 +343,31 @@ func (r *Resolver) stepAside(ctx context.Context, led *ledger, c candidate) erro
 // await waits for a server's turn: as long as it is not heard, it is asked no more than a few
 // questions, and the others wait for what becomes of these. They share its silence, and go on
 // once it is heard.
-func (r *Resolver) await(ctx context.Context, led *ledger, c candidate) error {
-	news := r.servers.take(c.server)
+func (r *Resolver) await(ctx context.Context, led *ledger, zone dns.Name, c candidate) (hand, error) {
+	h, news := r.servers.take(c.server, zone)
 	if news == nil {
-		return nil
+		return h, nil
 	}
 	began := time.Now()
 	timer := time.NewTimer(newsTimeout)
 	defer timer.Stop()
-	select {
-	case <-news:
-		if r.servers.heard(c.server) {
-			break
+	for ; news != nil; h, news = r.servers.take(c.server, zone) {
+		select {
+		case <-news.came:
+		case <-timer.C: // those who asked take their time
+			return r.servers.takeNow(c.server, zone), nil
+		case <-ctx.Done():
+			return hand{}, ctx.Err()
+		}
+		if !news.silent {
+			continue
+		}
+		if r.servers.heardSince(c.server, began) { // it drops some questions, or they were lost
+			return r.servers.takeNow(c.server, zone), nil
 		}
 		e := &serverError{fault: faultSilent, said: saidToOthers}
 		led.tried(dns.Attempt{Server: c.server, Name: c.name.String(), Protocol: "udp", Said: e.said, Took: time.Since(began)})
-		return e
-	case <-timer.C: // those who asked have gone
-	case <-ctx.Done():
-		return ctx.Err()
+		return hand{}, e
 	}
-	r.servers.takeNow(c.server)
-	return nil
+	return h, nil
 }

@@ -45,9 +45,10 @@ func TestSharedSilence(t *testing.T) {
 		if shared < 400 {
 			t.Errorf("%d shared what the first found out", shared)
 		}
-		// Each of two servers gets two rounds of questions, and none beyond.
+		// Each of two servers gets two rounds of questions from those who ask it first, and from
+		// those who ask it next; now and then one comes between two rounds.
 		for _, addr := range []string{"192.0.2.11", "192.0.2.12"} {
-			if n := len(w.Asked(addr)); n == 0 || n > 4*maxUnheard {
+			if n := len(w.Asked(addr)); n == 0 || n > 5*maxUnheard {
 				t.Errorf("%s was asked %d questions", addr, n)
 			}
 		}
@@ -115,7 +116,7 @@ func TestNoNews(t *testing.T) {
 		w.Serve("192.0.2.12", dnstest.Zone(t, "example.com", wildZone))
 		for _, addr := range []string{"192.0.2.11", "192.0.2.12"} {
 			for range maxUnheard {
-				if w.Resolver.servers.take(candidateFor(addr)) != nil {
+				if _, news := w.Resolver.servers.take(candidateFor(addr), dns.MustName("example.com")); news != nil {
 					t.Fatal("it is busy already")
 				}
 			}

@@ -151,11 +151,18 @@ func (l *udpLoop) foretell(w waiting) (outlook dns.Outlook, err error) {
 }
 
 // failed is the reply to a question whose error is known.
-func (s *Server) failed(w waiting, err error) []byte {
+func (s *Server) failed(w waiting, err error) (out []byte) {
 	q, malformed := parseHeader(w.packet)
 	if malformed != nil || q.parse(w.packet) != nil {
 		return nil
 	}
+	defer func() {
+		if r := recover(); r != nil {
+			s.counts.panics.Add(1)
+			logPanic(s.logger(), w.from, q, r)
+			out = s.bare(&q, wire.RcodeServerFailure)
+		}
+	}()
 	s.counts.queries.Add(1)
 	m := s.reply(&q)
 	s.fail(m, &q, w.from, err)

@@ -51,6 +51,8 @@ func (s *seer) Foretell(q dns.WireQuestion, came time.Time) (dns.Outlook, error)
 		return dns.OutlookFair, nil
 	case strings.HasPrefix(name, "unsure"):
 		return dns.OutlookUnsure, nil
+	case strings.HasPrefix(name, "bad-error"):
+		return dns.OutlookBad, badError{}
 	case strings.HasPrefix(name, "bad") && s.silent.Load():
 		return dns.OutlookBad, &dns.Error{Trouble: dns.NoReply, Detail: "the servers of example"}
 	case strings.HasPrefix(name, "bad"):
@@ -58,6 +60,12 @@ func (s *seer) Foretell(q dns.WireQuestion, came time.Time) (dns.Outlook, error)
 	}
 	return dns.OutlookGood, nil
 }
+
+// badError cannot be looked at.
+type badError struct{}
+
+func (badError) Error() string { panic("a fault of the error's") }
+func (badError) As(any) bool   { panic("a fault of the error's") }
 
 // crowded serves a seer, and has as many questions in hand as make the server ask it.
 func crowded(t *testing.T) (s *server.Server, r *seer, c net.Conn, served chan error) {
@@ -172,6 +180,37 @@ func TestWaitingRoomTime(t *testing.T) {
 	}
 	if m := exchange(t, c, "bad.example."); m.Rcode != wire.RcodeSuccess || !m.Authoritative {
 		t.Errorf("%v", m)
+	}
+	close(r.open)
+	for range 100 {
+		receiveUDP(t, c)
+	}
+	if err := errors.Join(s.Shutdown(context.Background()), <-served); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWaitingRoomFault: a fault in an answer to one that waits costs that answer alone.
+func TestWaitingRoomFault(t *testing.T) {
+	s, r, c, served := crowded(t)
+	for _, edns := range []bool{false, true} {
+		q := new(wire.Msg).SetQuestion("bad-error.example.", wire.TypeA)
+		if edns {
+			q.SetEdns0(1232, false)
+		}
+		packet, err := q.Pack()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+		if m := receiveUDP(t, c); m.Rcode != wire.RcodeServerFailure {
+			t.Errorf("%v", m)
+		}
+	}
+	if n := s.Counts().Panics; n != 1 {
+		t.Errorf("%d faults were caught, want 1", n)
 	}
 	close(r.open)
 	for range 100 {

@@ -137,9 +137,11 @@ func (l *udpLoop) packet(out, p []byte, from netip.AddrPort) (reply []byte, read
 		return nil, false
 	}
 	w := waiting{packet: append([]byte(nil), p...), from: from, came: time.Now()}
-	if outlook, _ := l.foretell(w); verdict == pass && outlook != dns.OutlookGood {
-		l.room.add(w, outlook, l)
-		return nil, false
+	if verdict == pass {
+		if outlook, _ := l.foretell(w); outlook != dns.OutlookGood {
+			l.room.add(w, outlook, l)
+			return nil, false
+		}
 	}
 	l.find(w, verdict == slip)
 	return nil, false
