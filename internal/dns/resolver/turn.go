@@ -91,10 +91,16 @@ func (st *serverState) turn(zone dns.Name) *turn {
 	return t
 }
 
-// busy reports whether a question of a zone has to wait. Each zone may always put one, and
-// nobody waits for a server that was heard a moment ago: it is there. The lock is held.
+// full reports whether the server has as many questions as one may have that is not heard.
+// One that was heard a moment ago is there. The lock is held.
+func (st *serverState) full() bool {
+	return st != nil && !st.heard() && st.inHand >= maxUnheard && time.Since(st.heardAt) >= packetTimeout
+}
+
+// busy reports whether a question of a zone has to wait; each zone may always put one. The
+// lock is held.
 func (st *serverState) busy(zone dns.Name) bool {
-	if st == nil || st.heard() || st.inHand < maxUnheard || time.Since(st.heardAt) < packetTimeout {
+	if !st.full() {
 		return false
 	}
 	t := st.turns[zone]
@@ -150,32 +156,33 @@ func (s *servers) giveBack(h hand) {
 	}
 }
 
-// busyAll gives the news to wait for where all of a zone's servers are busy: of one that has
-// not been silent since a question began, or of any if none is left, which silent reports.
-// Heard reports whether one of them was heard the last time.
+// busyAll gives the news to wait for where all of a zone's servers have as many questions as
+// they may, one of the zone among them: of a server that has one and has not been silent since
+// a question began, or of any if all have, which silent reports. Heard reports whether one of
+// them was heard the last time.
 func (s *servers) busyAll(list []netip.AddrPort, zone dns.Name, began time.Time) (next *news, heard, silent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var first hand
-	busy := len(list) > 0
+	full := true
 	silent = true
 	for _, server := range list {
 		st := s.m[server]
 		if st.heard() {
 			return nil, true, false
 		}
-		if !st.busy(zone) {
-			busy = false
+		if !st.full() {
+			full = false
 			continue
 		}
 		t := st.turns[zone]
-		quiet := t.silentAt.After(began) && !st.heardSince(began)
-		if first.turn == nil || silent && !quiet {
+		quiet := t != nil && t.silentAt.After(began) && !st.heardSince(began)
+		if t != nil && t.inHand > 0 && (first.turn == nil || silent && !quiet) {
 			first = hand{st, t}
 		}
 		silent = silent && quiet
 	}
-	if !busy {
+	if !full || first.turn == nil {
 		return nil, false, false
 	}
 	return first.server.wait(first.turn), false, silent

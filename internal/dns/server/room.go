@@ -19,7 +19,7 @@ const crowd = 64
 // turn, so that a full room costs little, and those with a good outlook, who do not come here,
 // never wait for long behind the rest.
 const (
-	lookEvery = 5 * time.Millisecond // where nobody could be let go on
+	lookEvery = 2 * time.Millisecond // where nobody could be let go on
 	looksEach = 20
 )
 
