@@ -52,7 +52,7 @@ func resolverZoo() []animal {
 				return rootNS, true
 			}
 			return dns.Answer{Rcode: dns.NXDomain, Extended: 15}, true
-		}), fails: "resolver.filtered resolver.disagrees", gone: "mtasts.txt-missing", unknown: "mx.missing@local-resolver spf.missing@local-resolver"},
+		}), fails: "resolver.filtered resolver.disagrees", gone: usual, unknown: "mx.missing@local-resolver spf.missing@local-resolver"},
 		{why: "a resolver that has other MX records", forwarded: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
 			switch {
 			case q.Name == dns.Root:
