@@ -24,6 +24,9 @@ func stsRecord(f *Facts) survey {
 // stsPolicy is the policy, and how it fits the record and the MX hosts.
 func stsPolicy(f *Facts) survey {
 	s := stsAll(f)
+	if f.MTASTS != nil && errors.Is(f.MTASTS.RecordErr, mtasts.ErrTemporary) && f.MTASTS.PolicyErr != nil {
+		s.findings = nil // whether there should be a policy is not known
+	}
 	if f.MTASTS != nil && errors.Is(f.MTASTS.RecordErr, mtasts.ErrNone) && f.MTASTS.PolicyErr != nil {
 		s.err, s.none = nil, "the domain has no MTA-STS"
 	}

@@ -37,6 +37,7 @@ const (
 	ns1At      = "192.0.2.53"
 	ns2At      = "198.51.100.53"
 	resolverAt = "203.0.113.53"
+	plainAt    = "203.0.113.7"
 )
 
 const zooRoot = `
@@ -95,29 +96,34 @@ type animal struct {
 	drop []string // lines of the zone that begin so are left out
 	add  string   // lines that come in
 
-	delegation string // "" is zooDelegation
-	com, net   string // more lines of these
-	arpa       string // "" is zooPTR
-	second     string // lines by which the second server's zone differs
-	turn       func(q dns.Question, a *dns.Answer)
-	hosts      map[string]dnstest.Behaviour // of the servers there
-	open       bool                         // the first server offers recursion
-	six        bool                         // the second server answers at 2001:db8::53 too
-	alsoAt     string                       // and there
-	noTCP      string                       // this one takes no TCP
-	slow       time.Duration                // of the resolver
-	secondDrop string
-	anyMore    bool          // other ids may fail too
-	signed     *zone.Signing // with keys of the zoo's own
-	noDS       bool
-	ds         string
-	selectors  []string
-	policy     http.Handler // the web server of MTA-STS
-	badCert    bool
-	forward    dns.Resolver // the resolver is this one, behind an address
-	forwardHow dnstest.Behaviour
-	forwarded  bool
-	domain     string // "" is example.com
+	delegation   string // "" is zooDelegation
+	com, net     string // more lines of these
+	arpa         string // "" is zooPTR
+	second       string // lines by which the second server's zone differs
+	turn         func(q dns.Question, a *dns.Answer)
+	hosts        map[string]dnstest.Behaviour // of the servers there
+	open         bool                         // the first server offers recursion
+	six          bool                         // the second server answers at 2001:db8::53 too
+	alsoAt       string                       // and there
+	noTCP        string                       // this one takes no TCP
+	slow         time.Duration                // of the resolver
+	secondDrop   string
+	anyMore      bool          // other ids may fail too
+	signed       *zone.Signing // with keys of the zoo's own
+	lasts        time.Duration // of the zone's signatures from now
+	strips       bool          // the resolver takes signatures away
+	credulous    bool          // it validates nothing
+	oldAlgorithm bool
+	noDS         bool
+	ds           string
+	selectors    []string
+	policy       http.Handler // the web server of MTA-STS
+	badCert      bool
+	forward      dns.Resolver // the resolver is this one, behind an address
+	forwardHow   dnstest.Behaviour
+	forwarded    bool
+	plain        string // the zone plain.com, which is never signed
+	domain       string // "" is example.com
 
 	// fails are the ids that fail, besides those of any domain here (usual); gone are those
 	// of the usual that do not.
@@ -194,6 +200,10 @@ func (a animal) world(t *testing.T) *Auditor {
 	put := func(at string, r dns.Resolver) {
 		n.Set(at, dnstest.Host{Resolver: r, Behaviour: a.hosts[at], Recursion: a.open && at == ns1At})
 	}
+	if a.plain != "" {
+		comText += "plain NS ns1.plain\nns1.plain A " + plainAt + "\n"
+		n.Serve(plainAt, dnstest.Zone(t, "plain.com", a.plain))
+	}
 	put(rootAt, sign(dnstest.Zone(t, ".", rootText), zone.Signing{Keys: []*zone.Key{rootKey}}))
 	put(comAt, sign(dnstest.Zone(t, "com", comText), zone.Signing{Keys: []*zone.Key{comKey}}))
 	arpa := a.arpa
@@ -221,8 +231,8 @@ func (a animal) world(t *testing.T) *Auditor {
 	if a.signed != nil && len(a.signed.Keys) > 0 {
 		how.Keys = a.signed.Keys
 	}
-	if a.signed != nil {
-		how.Inception, how.Expiration = a.signed.Inception, a.signed.Expiration
+	if a.lasts != 0 {
+		how.Inception, how.Expiration = time.Now().Add(-48*time.Hour), time.Now().Add(a.lasts)
 	}
 	one, two := sign(dnstest.Zone(t, "example.com", zoneText("", "")), how), sign(dnstest.Zone(t, "example.com", zoneText(a.second, a.secondDrop)), how)
 	put(ns1At, a.turned(one))
@@ -254,7 +264,7 @@ func (a animal) world(t *testing.T) *Auditor {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r.TrustAnchors = []dnssec.Anchor{anchor}
+			r.TrustAnchors, r.NoValidation = []dnssec.Anchor{anchor}, a.credulous
 		}
 		return r
 	}
@@ -263,6 +273,9 @@ func (a animal) world(t *testing.T) *Auditor {
 		r := a.forward
 		if r == nil {
 			r = own()
+		}
+		if a.strips {
+			r = stripped(r)
 		}
 		n.Set(resolverAt, dnstest.Host{Resolver: r, Behaviour: a.forwardHow, Recursion: true, Delay: a.slow})
 		auditor.Server = netip.MustParseAddrPort(resolverAt + ":53")
@@ -276,12 +289,29 @@ func (a animal) world(t *testing.T) *Auditor {
 }
 
 func (a animal) turned(z *zone.Zone) dns.Resolver {
+	if a.oldAlgorithm { // nobody here makes such keys, and the question is only whether they are seen
+		old := rr("example.com. 3600 DNSKEY 257 3 7 AwEAAcMnWBKLuvG/LwnPVykcmpvnntwxfshHlHRhlY0F3oz8AMcuF8gw")
+		a.turn = func(q dns.Question, answer *dns.Answer) {
+			if q.Type == dns.TypeDNSKEY {
+				answer.Answer = append(answer.Answer[:len(answer.Answer):len(answer.Answer)], old)
+			}
+		}
+	}
 	if a.turn == nil {
 		return z
 	}
 	return dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
 		answer, err := z.Resolve(ctx, q)
 		a.turn(q, &answer)
+		return answer, err
+	})
+}
+
+// stripped is a resolver that takes signatures away.
+func stripped(r dns.Resolver) dns.Resolver {
+	return dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+		answer, err := r.Resolve(ctx, q)
+		answer.Answer = slices.DeleteFunc(slices.Clone(answer.Answer), func(rr dns.RR) bool { return dns.Type(rr.Header().Rrtype).String() == "RRSIG" })
 		return answer, err
 	})
 }
