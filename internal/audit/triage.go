@@ -22,10 +22,8 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 		return LocalResolver
 	case trouble == dns.Bogus || f.bogus(err):
 		return ZoneData
-	case trouble == dns.NoNetwork && f.Server.IsValid():
-		return LocalResolver // it answers other questions, and not this one
-	case trouble == dns.NoNetwork:
-		return LocalNetwork
+	case trouble == dns.NoNetwork && !f.Server.IsValid():
+		return LocalNetwork // of another resolver, that it is silent at this question alone
 	case theirs == ZoneServers && f.Zone.Err != nil && f.Zone.Parent != dns.Root && f.rootsHeard():
 		return ParentZone
 	case trouble == dns.BrokenDelegation && theirs == ZoneServers && f.Zone.Name.IsZero():

@@ -104,6 +104,7 @@ type animal struct {
 	hosts        map[string]dnstest.Behaviour // of the servers there
 	open         bool                         // the first server offers recursion
 	six          bool                         // the second server answers at 2001:db8::53 too
+	dark         bool                         // this host has no network
 	alsoAt       string                       // and there
 	noTCP        string                       // this one takes no TCP
 	slow         time.Duration                // of the resolver
@@ -252,6 +253,9 @@ func (a animal) world(t *testing.T) *Auditor {
 		if network == "tcp" && a.noTCP != "" && address == a.noTCP+":53" {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
+		if a.dark {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
+		}
 		return n.Dial(ctx, network, address)
 	}
 
@@ -279,7 +283,7 @@ func (a animal) world(t *testing.T) *Auditor {
 		}
 		n.Set(resolverAt, dnstest.Host{Resolver: r, Behaviour: a.forwardHow, Recursion: true, Delay: a.slow})
 		auditor.Server = netip.MustParseAddrPort(resolverAt + ":53")
-		auditor.Resolver = &resolver.Forwarder{Server: auditor.Server, Dial: n.Dial}
+		auditor.Resolver = &resolver.Forwarder{Server: auditor.Server, Dial: dial}
 	}
 	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }}
 	if a.policy != nil {
