@@ -122,8 +122,8 @@ func spfChecks() []Check {
 func dmarcRecord(f *Facts) survey {
 	s := survey{findings: f.DMARC.Findings, theirs: ZoneServers, asked: []dns.Question{f.below("_dmarc", dns.TypeTXT)}}
 	for _, step := range f.DMARC.Steps {
-		if q := (dns.Question{Name: dns.MustName("_dmarc." + step.Domain.FQDN()), Type: dns.TypeTXT}); step.Domain != f.Domain && step.Err == nil || len(step.Records) > 0 {
-			s.asked = append(s.asked, q)
+		if name, err := step.Domain.Child("_dmarc"); err == nil && len(step.Records) > 0 {
+			s.asked = append(s.asked, dns.Question{Name: name, Type: dns.TypeTXT})
 		}
 	}
 	switch {

@@ -70,7 +70,7 @@ func delegationChecks() []Check {
 			return []verdict{fail("it is an alias of "+ns.Addrs.Canonical.String(), addrQuestions(ns.Name)...).at(ns.Name.String()).mend("name the host itself in the NS record")}
 		})},
 		{"deleg.ns-private-address", "a name server has an address that the world cannot reach", Error, []string{"RFC 1918 §5", "RFC 6890"}, eachServer(func(f *Facts, s Server) []verdict {
-			if !unreachable(s.Addr) {
+			if !f.unreachable(s.Addr) {
 				return nil
 			}
 			return []verdict{fail(s.Name.String()+" is said to be at "+s.Addr.String(), addrQuestions(s.Name)...).at(s.Addr.String()).mend("publish the address that the world sees")}

@@ -120,7 +120,7 @@ func ptrConfirmed(f *Facts, r Reverse) []verdict {
 
 // spelled reports whether a name holds all the numbers of the IPv4 address.
 func (r Reverse) spelled(name dns.Name) bool {
-	if !r.Addr.Is4() {
+	if !r.Addr.Is4() || name.CountLabels() == 0 {
 		return false
 	}
 	first := name.Labels()[0]

@@ -173,11 +173,19 @@ var errNotValidated = errors.New("answers of another resolver are not validated 
 func daneQuestions(f *Facts) []dns.Question {
 	asked := []dns.Question{f.q(dns.TypeMX)}
 	for _, h := range f.DANE.Hosts {
-		if name, err := dns.ParseName("_25._tcp." + h.Host.FQDN()); err == nil {
-			asked = append(asked, dns.Question{Name: name, Type: dns.TypeTLSA})
-		}
+		asked = append(asked, tlsaQuestion(h.Host))
 	}
 	return asked
+}
+
+// tlsaQuestion is about the records of a host, or about the host where it has too long a name
+// to have any.
+func tlsaQuestion(host dns.Name) dns.Question {
+	name, err := dns.ParseName("_25._tcp." + host.FQDN())
+	if err != nil {
+		name = host
+	}
+	return dns.Question{Name: name, Type: dns.TypeTLSA}
 }
 
 // daneDenial fails where the trouble is not ours: DANE's senders keep mail back then.
@@ -187,7 +195,7 @@ func daneDenial(f *Facts) []verdict {
 		if h.State != tlsa.Trouble {
 			continue
 		}
-		asked := dns.Question{Name: dns.MustName("_25._tcp." + h.Host.FQDN()), Type: dns.TypeTLSA}
+		asked := tlsaQuestion(h.Host)
 		side := f.blame(h.Err, f.sideOf(h.Host))
 		if side == LocalResolver || side == LocalNetwork || f.Server.IsValid() && !f.confirms(h.Err) {
 			all = append(all, unknown(f, h.Err, f.sideOf(h.Host), asked).at(h.Host.String()))

@@ -20,7 +20,8 @@ type Facts struct {
 	Selectors []string
 	When      time.Time
 	Server    netip.AddrPort // the resolver's; zero where it asks from the root down
-	Log       []Exchange     // all that was asked, in the order in which it ended
+	Lab       bool           // servers may be on this host
+	Log       []Exchange     // all that was asked, by name, type and server
 
 	Control Control
 	Zone    Zone

@@ -55,7 +55,7 @@ type Auditor struct {
 func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
-	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server}
+	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback}
 	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
 	g.all(ctx,
 		g.control, g.zone, g.hosts,
@@ -69,7 +69,7 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		g.caa,
 	)
 	g.secondOpinion(ctx)
-	f.Log = g.rec.log
+	f.Log = g.rec.sorted()
 	return f
 }
 

@@ -147,12 +147,12 @@ func (f *Facts) evidence(asked []dns.Question) []Exchange {
 	return out
 }
 
-// twice reports whether two of those who were asked gave an answer: the resolver and a server,
-// or two servers.
+// twice reports whether two of those who were asked gave an answer that is theirs to give: the
+// resolver and a server of the zone, or two servers.
 func (f *Facts) twice(asked []dns.Question) bool {
 	who := map[string]bool{}
 	for _, x := range f.evidence(asked) {
-		if x.Error == "" {
+		if x.Error == "" && (x.AA || x.Transport == "") {
 			who[x.Server] = true
 		}
 	}

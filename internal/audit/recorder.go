@@ -1,9 +1,12 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,6 +79,17 @@ func (r *recorder) note(e Exchange) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log = append(r.log, e)
+}
+
+// sorted gives what was asked in an order that is the same each time.
+func (r *recorder) sorted() []Exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortStableFunc(r.log, func(a, b Exchange) int {
+		return cmp.Or(strings.Compare(a.Name.String(), b.Name.String()), strings.Compare(a.Type, b.Type), strings.Compare(a.Server, b.Server),
+			strings.Compare(a.Transport, b.Transport), strings.Compare(a.Again, b.Again))
+	})
+	return r.log
 }
 
 // failures gives the questions that the resolver had no answer to.
