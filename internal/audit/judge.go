@@ -2,6 +2,7 @@ package audit
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"strings"
 
@@ -48,6 +49,9 @@ func na(detail string) []verdict { return []verdict{{status: NotApplicable, deta
 
 // unknown: the facts of a row could not be had.
 func unknown(f *Facts, err error, theirs Blame, asked ...dns.Question) verdict {
+	if errors.Is(err, errNotAsked) {
+		return verdict{status: Skipped, detail: err.Error(), asked: asked}
+	}
 	return verdict{status: Unknown, blame: f.blame(err, theirs), detail: clip(err.Error()), asked: asked}
 }
 
