@@ -38,7 +38,7 @@ looked at where --selector names them: no question can list them.
 --only and --skip take ids (spf.ptr) and areas (spf), with commas between them.
 
 Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage; 3 nothing is, and what
-is unknown might be.`,
+is unknown might be, or the resolver or the network here is at fault.`,
 		Example: `  mxward check example.com
   mxward check example.com --verbose --selector 2026a --selector 2026e
   mxward check example.com example.org --json --skip bimi,caa --fail-on warning`,
@@ -220,7 +220,7 @@ func writeFinding(b *strings.Builder, word string, domain dns.Name, f audit.Find
 		fmt.Fprintf(b, "%s: ", f.Target)
 	}
 	b.WriteString(f.Title)
-	if f.Detail != "" {
+	if f.Detail != "" && f.Detail != f.Title {
 		fmt.Fprintf(b, ": %s", oneLine(f.Detail))
 	}
 	fmt.Fprintf(b, " [%s]\n", f.Blame)
@@ -251,7 +251,8 @@ func writeEvidence(b *strings.Builder, f audit.Finding) {
 	}
 }
 
-// writeUnknown puts together what could not be determined for the same reason.
+// writeUnknown puts together what could not be determined for the same reason. Where it lies with
+// us, one reason is enough.
 func writeUnknown(b *strings.Builder, domain dns.Name, findings []audit.Finding, verbose bool) {
 	type reason struct {
 		blame  audit.Blame
@@ -264,6 +265,9 @@ func writeUnknown(b *strings.Builder, domain dns.Name, findings []audit.Finding,
 			continue
 		}
 		r := reason{f.Blame, f.Detail}
+		if f.Blame.Ours() {
+			r.detail = ""
+		}
 		if ids[r] == nil {
 			reasons = append(reasons, r)
 		}
@@ -279,7 +283,7 @@ func writeUnknown(b *strings.Builder, domain dns.Name, findings []audit.Finding,
 		for i, f := range same {
 			words[i] = f.ID
 		}
-		fmt.Fprintf(b, "unknown %d checks: %s [%s]\n    %s\n", len(same), oneLine(r.detail), r.blame, strings.Join(slices.Compact(words), " "))
+		fmt.Fprintf(b, "unknown %d checks: %s [%s]\n    %s\n", len(same), oneLine(same[0].Detail), r.blame, strings.Join(slices.Compact(words), " "))
 		if verbose {
 			writeEvidence(b, same[0])
 		}

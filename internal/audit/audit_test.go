@@ -133,6 +133,10 @@ func TestExit(t *testing.T) {
 		t.Error("Inconclusive")
 	}
 	worse := []Finding{{Status: Fail, Severity: Warning}, {Status: Pass}}
+	ours := []Finding{{Status: Fail, Severity: Critical, Blame: LocalResolver}}
+	if Failed(ours, Error) || !Inconclusive(ours, checks, Error) {
+		t.Error("our own side is held against the domain")
+	}
 	if Failed(worse, Error) || !Failed(worse, Warning) || !Failed(worse, Notice) {
 		t.Error("Failed")
 	}

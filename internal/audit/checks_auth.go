@@ -177,11 +177,11 @@ func dmarcChecks() []Check {
 		row(dmarcRecord, "dmarc.fo-without-ruf", "fo does nothing without ruf", Notice, rfc+"§4.7"),
 		row(dmarcRecord, "dmarc.walk-differs-psl", "old and new receivers see different organizational domains", Warning, rfc+"§4.10.2", "RFC 7489 §3.2"),
 		{"dmarc.spf-only-reject", "the DMARC policy is reject with SPF alone", Warning, []string{rfc + "§5"}, nil},
-		{"dmarc.temperror", "whether there is a DMARC policy cannot be asked", Error, []string{rfc + "§4.10.1"}, inDoubt(func(f *Facts) (error, []dns.Question) {
+		{"dmarc.temperror", "whether there is a DMARC policy cannot be asked", Error, []string{rfc + "§4.10.1"}, inDoubt(func(f *Facts) ([]dns.Question, error) {
 			if !errors.Is(f.DMARC.Err, dmarc.ErrTemporary) {
 				return nil, nil
 			}
-			return f.DMARC.Err, []dns.Question{f.below("_dmarc", dns.TypeTXT)}
+			return []dns.Question{f.below("_dmarc", dns.TypeTXT)}, f.DMARC.Err
 		}, "receivers defer mail, or take forged mail")},
 		{"dmarc.parked-not-reject", "a domain without mail does not have forged mail refused", Warning, []string{rfc + "§4.7"}, needMX(func(f *Facts, records []dns.MX) []verdict {
 			switch {

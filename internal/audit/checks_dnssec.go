@@ -202,8 +202,8 @@ func caaChecks() []Check {
 			return []verdict{fail(quoted(c.Tag)+" is critical, and authorities do not know it", f.caaQuestion()).at(f.CAA.At.String()).mend("write the flags as 0, or correct the tag")}
 		})},
 		{"caa.forbids-issuer", "the CAA records forbid the authority that issued a certificate in use", Error, []string{"RFC 8659 §3"}, nil},
-		{"caa.servfail", "authorities cannot ask whether they may issue", Error, []string{"RFC 8659 §3"}, inDoubt(func(f *Facts) (error, []dns.Question) {
-			return f.CAA.Err, []dns.Question{f.caaQuestion()}
+		{"caa.servfail", "authorities cannot ask whether they may issue", Error, []string{"RFC 8659 §3"}, inDoubt(func(f *Facts) ([]dns.Question, error) {
+			return []dns.Question{f.caaQuestion()}, f.CAA.Err
 		}, "certificates cannot be renewed")},
 		{"caa.account-mismatch", "the CAA records name another account", Error, []string{"RFC 8657 §3"}, nil},
 	}

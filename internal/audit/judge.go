@@ -172,16 +172,22 @@ func clip(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
-// Inconclusive reports whether checks that would count as at least this bad are unknown.
+// Inconclusive reports whether checks that would count as at least this bad are unknown, or our
+// own side is as bad.
 func Inconclusive(findings []Finding, checks []Check, least Severity) bool {
 	bad := map[string]bool{}
 	for _, c := range checks {
 		bad[c.ID] = c.Severity.AtLeast(least)
 	}
-	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Status == Unknown && bad[f.ID] })
+	return slices.ContainsFunc(findings, func(f Finding) bool {
+		return f.Status == Unknown && bad[f.ID] || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least)
+	})
 }
 
-// Failed reports whether something at least this bad was found.
+// Failed reports whether something at least this bad was found of the domain. What is wrong on
+// our own side is never held against it.
 func Failed(findings []Finding, least Severity) bool {
-	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Status == Fail && f.Severity.AtLeast(least) })
+	return slices.ContainsFunc(findings, func(f Finding) bool {
+		return f.Status == Fail && f.Severity.AtLeast(least) && !f.Blame.Ours()
+	})
 }

@@ -70,9 +70,9 @@ func row(look func(*Facts) survey, id, title string, worst Severity, refs ...str
 
 // inDoubt is the judge of a row for records that nobody can ask for. It fails only where the
 // zone's own side is to blame: then every receiver meets the same.
-func inDoubt(look func(*Facts) (error, []dns.Question), detail string) func(*Facts) []verdict {
+func inDoubt(look func(*Facts) ([]dns.Question, error), detail string) func(*Facts) []verdict {
 	return func(f *Facts) []verdict {
-		err, asked := look(f)
+		asked, err := look(f)
 		if err == nil {
 			return nil
 		}

@@ -66,6 +66,9 @@ func (f *Facts) bogus(err error) bool {
 	})
 }
 
+// Ours reports whether the trouble lies on the side of who asks.
+func (b Blame) Ours() bool { return b == LocalResolver || b == LocalNetwork }
+
 // theirs reports whether everybody else meets the same trouble: it lies with the zone, its
 // servers or above, and our own side works.
 func (b Blame) theirs() bool { return b == ZoneData || b == ZoneServers || b == ParentZone }
