@@ -321,6 +321,8 @@ func delegAbsent(f *Facts) []verdict {
 		return []verdict{v}
 	case f.Zone.Err != nil && f.MX.Err == nil && f.MX.Exists:
 		return nil
+	case f.Zone.Err != nil && f.hides(f.Domain):
+		return []verdict{f.zoneUnknown(f.q(dns.TypeMX)).by(LocalResolver)}
 	case f.Zone.Err != nil && f.MX.Err == nil: // nobody but the resolver could be asked
 		return []verdict{fail("the resolver says that there is no such name", f.q(dns.TypeMX)).by(ParentZone).mend("register the domain, or see whether its registration has ended")}
 	case f.Zone.Err != nil:

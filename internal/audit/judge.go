@@ -97,8 +97,8 @@ func (f *Facts) put(c Check) []verdict {
 	switch {
 	case f.absent() && !ours:
 		return na("the domain does not exist")
-	case f.denied() && !ours:
-		return []verdict{{status: Unknown, blame: LocalResolver, detail: "the resolver says that the domain does not exist, and its servers say that it does", asked: []dns.Question{f.q(dns.TypeMX)}}}
+	case (f.denied() || f.hides(f.Domain)) && !ours:
+		return []verdict{{status: Unknown, blame: LocalResolver, detail: "the resolver hides the domain, or denies it while its servers know it", asked: []dns.Question{f.q(dns.TypeMX)}}}
 	}
 	return c.judge(f)
 }
@@ -114,7 +114,7 @@ func (f *Facts) q(t dns.Type) dns.Question { return dns.Question{Name: f.Domain,
 
 // absent: both the resolver and the servers above say so, or the one that could be asked.
 func (f *Facts) absent() bool {
-	return f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && (f.Zone.Absent || f.Zone.Name.IsZero())
+	return f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && !f.hides(f.Domain) && (f.Zone.Absent || f.Zone.Name.IsZero())
 }
 
 func (f *Facts) finding(c Check, v verdict) Finding {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"slices"
 
@@ -16,12 +17,16 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 		return LocalResolver
 	case f.Control.Resolver.Err != nil:
 		return LocalNetwork
+	case trouble == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
+		return Nobody // we did not wait any longer
 	case trouble == dns.WorkLimit:
 		return LocalResolver
 	case f.answeredDirectly(err):
 		return LocalResolver
-	case trouble == dns.Bogus || f.bogus(err):
+	case f.bogus(err) && theirs == ZoneServers:
 		return ZoneData
+	case f.bogus(err):
+		return theirs
 	case trouble == dns.NoNetwork && !f.Server.IsValid():
 		return LocalNetwork // of another resolver, that it is silent at this question alone
 	case theirs == ZoneServers && f.Zone.Err != nil && f.Zone.Parent != dns.Root && f.rootsHeard():
@@ -61,6 +66,10 @@ func (f *Facts) bogus(err error) bool {
 	if e.Trouble == dns.Bogus || e.Extended >= 5 && e.Extended <= 12 {
 		return true
 	}
+	unsigned := len(f.Zone.Referral.Servers) > 0 && len(f.Zone.Referral.DS) == 0
+	if e.Trouble != dns.ServerFailed || unsigned && f.inZone(e.Question.Name) {
+		return false // it was something else, and passed
+	}
 	return slices.ContainsFunc(f.Log, func(x Exchange) bool {
 		return x.question.CheckingDisabled && bare(x.question) == bare(e.Question) && x.Error == ""
 	})
@@ -72,6 +81,13 @@ func (b Blame) Ours() bool { return b == LocalResolver || b == LocalNetwork }
 // theirs reports whether everybody else meets the same trouble: it lies with the zone, its
 // servers or above, and our own side works.
 func (b Blame) theirs() bool { return b == ZoneData || b == ZoneServers || b == ParentZone }
+
+// hides reports whether the resolver says that it hides a name by a policy of its own.
+func (f *Facts) hides(name dns.Name) bool {
+	return slices.ContainsFunc(f.Log, func(x Exchange) bool {
+		return x.Name == name && x.Transport == "" && extendedBlocked <= x.Extended && x.Extended <= extendedProhibited
+	})
+}
 
 // failsDirectly reports whether the zone's own servers fail at the same question.
 func (f *Facts) failsDirectly(err error) bool {

@@ -104,6 +104,7 @@ type animal struct {
 	hosts        map[string]dnstest.Behaviour // of the servers there
 	open         bool                         // the first server offers recursion
 	six          bool                         // the second server answers at 2001:db8::53 too
+	alone        bool                         // nobody but the resolver can be reached
 	dark         bool                         // this host has no network
 	alsoAt       string                       // and there
 	noTCP        string                       // this one takes no TCP
@@ -253,7 +254,7 @@ func (a animal) world(t *testing.T) *Auditor {
 		if network == "tcp" && a.noTCP != "" && address == a.noTCP+":53" {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ECONNREFUSED}
 		}
-		if a.dark {
+		if a.dark || a.alone && !strings.HasPrefix(address, resolverAt) {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
 		}
 		return n.Dial(ctx, network, address)

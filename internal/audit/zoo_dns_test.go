@@ -53,6 +53,18 @@ func resolverZoo() []animal {
 			}
 			return dns.Answer{Rcode: dns.NXDomain, Extended: 15}, true
 		}), fails: "resolver.filtered resolver.disagrees", gone: usual, unknown: "mx.missing@local-resolver spf.missing@local-resolver"},
+		{why: "a resolver that hides a name by policy, and nobody else to ask", forwarded: true, alone: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
+			if q.Name == dns.Root {
+				return rootNS, true
+			}
+			return dns.Answer{Rcode: dns.NXDomain, Extended: 15}, true
+		}), fails: "resolver.filtered", gone: usual, unknown: "deleg.nxdomain@local-resolver mx.missing@local-resolver spf.missing@local-resolver"},
+		{why: "a resolver that says SERVFAIL once", forwarded: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
+			if q.Name == dns.Root {
+				return rootNS, true
+			}
+			return answer(q.Name.FQDN() + " 300 MX 10 mx.example.net."), q.Type == dns.TypeMX && q.CheckingDisabled
+		}), gone: "mtasts.txt-missing", unknown: "mx.null@local-resolver dnssec.bogus@local-resolver"},
 		{why: "a resolver that has other MX records", forwarded: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
 			switch {
 			case q.Name == dns.Root:
