@@ -108,6 +108,20 @@ func TestCancelled(t *testing.T) {
 	})
 }
 
+// TestQuick: somebody waits. A domain without silent servers takes seconds where each packet takes
+// 50 ms there and back.
+func TestQuick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auditor := animal{rtt: 50 * time.Millisecond, selectors: []string{"s1"}}.world(t)
+		began := time.Now()
+		facts := auditor.Gather(t.Context(), dns.MustName("example.com"))
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("it took %s and %d questions", took, len(facts.Log))
+		}
+		t.Logf("%s, %d questions", time.Since(began), len(facts.Log))
+	})
+}
+
 func TestAgain(t *testing.T) {
 	q := dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeMX}
 	signed := dns.Question{Name: dns.MustName(`it\'s.example.com`), Type: dns.TypeTXT, DNSSEC: true, CheckingDisabled: true}

@@ -105,6 +105,7 @@ type animal struct {
 	open         bool                         // the first server offers recursion
 	six          bool                         // the second server answers at 2001:db8::53 too
 	alone        bool                         // nobody but the resolver can be reached
+	rtt          time.Duration                // of each server
 	dark         bool                         // this host has no network
 	alsoAt       string                       // and there
 	noTCP        string                       // this one takes no TCP
@@ -200,7 +201,7 @@ func (a animal) world(t *testing.T) *Auditor {
 		}
 	}
 	put := func(at string, r dns.Resolver) {
-		n.Set(at, dnstest.Host{Resolver: r, Behaviour: a.hosts[at], Recursion: a.open && at == ns1At})
+		n.Set(at, dnstest.Host{Resolver: r, Behaviour: a.hosts[at], Recursion: a.open && at == ns1At, Delay: a.rtt})
 	}
 	if a.plain != "" {
 		comText += "plain NS ns1.plain\nns1.plain A " + plainAt + "\n"
