@@ -85,6 +85,9 @@ const (
 	TypeDS    = Type(wire.TypeDS)
 	TypeTLSA  = Type(wire.TypeTLSA)
 	TypeANY   = Type(wire.TypeANY)
+
+	TypeDNSKEY = Type(wire.TypeDNSKEY)
+	TypeCAA    = Type(wire.TypeCAA)
 )
 
 // String gives the mnemonic, or TYPEnnn (RFC 3597 §5).

@@ -136,16 +136,7 @@ func LookupAddrs(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], e
 
 // LookupAddrsOf asks for the addresses of one family: TypeA or TypeAAAA.
 func LookupAddrsOf(ctx context.Context, r Resolver, name Name, family Type) (Set[netip.Addr], error) {
-	return lookup(ctx, r, Question{Name: name, Type: family}, func(rr RR) (netip.Addr, bool) {
-		var raw []byte
-		switch rr := rr.(type) {
-		case *wire.A:
-			raw = rr.A.To4()
-		case *wire.AAAA:
-			raw = rr.AAAA.To16()
-		}
-		return netip.AddrFromSlice(raw)
-	})
+	return lookup(ctx, r, Question{Name: name, Type: family}, readAddr)
 }
 
 func mergeAddrs(v4, v6 Set[netip.Addr]) Set[netip.Addr] {

@@ -43,7 +43,7 @@ func (f *Forwarder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, er
 		return answer, nil
 	}
 	failed := &dns.Error{Question: q, Trouble: dns.NoNetwork, Detail: "the resolver " + f.Server.String() + " does not answer"}
-	p := packet{server: f.Server, proto: "udp", edns: true, recurse: true, ask: ask{name: q.Name, typ: q.Type, dnssec: q.DNSSEC}}
+	p := packet{server: f.Server, proto: "udp", edns: true, recurse: true, ask: ask{name: q.Name, typ: q.Type, dnssec: q.DNSSEC, unchecked: q.CheckingDisabled}}
 	for try := range forwardTries {
 		rep, err := f.ask(ctx, &p, failed)
 		switch {
@@ -52,8 +52,9 @@ func (f *Forwarder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, er
 		case err != nil:
 			continue
 		case rep.msg.Rcode == int(dns.NoError) || rep.msg.Rcode == int(dns.NXDomain):
-			return dns.Answer{Rcode: dns.Rcode(rep.msg.Rcode), Answer: rep.msg.Answer, Authority: rep.msg.Ns, Additional: withoutOPT(rep.msg.Extra), Packets: try + 1}, nil
+			return dns.Answer{Rcode: dns.Rcode(rep.msg.Rcode), Answer: rep.msg.Answer, Authority: rep.msg.Ns, Additional: withoutOPT(rep.msg.Extra), Extended: extendedError(rep.msg), Packets: try + 1}, nil
 		}
+		failed.Extended = extendedError(rep.msg)
 		failed.Trouble, failed.Detail = dns.ServerFailed, "the resolver "+f.Server.String()+" says "+said(rep.msg)
 		return dns.Answer{}, failed
 	}

@@ -1,0 +1,86 @@
+package audit
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestDocs holds docs/checks.md against the table. UPDATE=1 writes it anew.
+func TestDocs(t *testing.T) {
+	const file = "../../docs/checks.md"
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin = "| id | what is wrong | severity | by | checked |\n|---|---|---|---|---|\n"
+	head, _, ok := strings.Cut(string(text), begin)
+	if !ok {
+		t.Fatalf("%s has no table", file)
+	}
+	want := head + begin
+	for _, c := range Checks() {
+		checked := "not yet"
+		if c.Checked() {
+			checked = "yes"
+		}
+		want += fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", c.ID, c.Title, c.Severity, strings.Join(c.Refs, ", "), checked)
+	}
+	if want == string(text) {
+		return
+	}
+	if os.Getenv("UPDATE") == "" {
+		t.Fatalf("%s is not what the table says: run UPDATE=1 go test -run TestDocs ./internal/audit", file)
+	}
+	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTable: ids are unique, each row can be understood, and what is checked names its standard.
+func TestTable(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range Checks() {
+		switch {
+		case seen[c.ID]:
+			t.Errorf("%s stands twice", c.ID)
+		case !regexp.MustCompile(`^[a-z0-9]+\.[a-z0-9-]+$`).MatchString(c.ID):
+			t.Errorf("%q is no id", c.ID)
+		case c.Title == "" || !slices.Contains(Severities(), c.Severity):
+			t.Errorf("%s: %+v", c.ID, c)
+		case c.Checked() && len(c.Refs) == 0:
+			t.Errorf("%s is checked by no standard", c.ID)
+		}
+		seen[c.ID] = true
+	}
+}
+
+// TestLintIDs: whatever the rooms of the mail standards find has its row, so that nothing that
+// they find is lost here.
+func TestLintIDs(t *testing.T) {
+	rows := map[string]bool{}
+	for _, c := range Checks() {
+		rows[c.ID] = c.Checked()
+	}
+	out, err := exec.Command("grep", "-rhoE", "--include=*.go", `"(spf|dkim|dmarc|mtasts|tlsrpt|dane|bimi)\.[a-z0-9-]+"`, "../mailauth").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Trouble is no finding here: rows are unknown then.
+	trouble := []string{"dane.temperror", "mtasts.temperror"}
+	found := 0
+	for line := range strings.Lines(string(out)) {
+		id := strings.Trim(strings.TrimSpace(line), `"`)
+		found++
+		if !rows[id] && !slices.Contains(trouble, id) {
+			t.Errorf("%s has no row that is checked", id)
+		}
+	}
+	if found == 0 {
+		t.Error("no ids were found")
+	}
+}

@@ -1,0 +1,151 @@
+package audit
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"mxward/internal/dns"
+	"mxward/internal/mailauth/dkim"
+	"mxward/internal/mailauth/dmarc"
+	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/mailauth/spf"
+	"mxward/internal/mailauth/tlsa"
+)
+
+// Facts is all that was found out about a domain. Whatever could not be had has its error
+// in its place.
+type Facts struct {
+	Domain    dns.Name
+	Selectors []string
+	When      time.Time
+	Server    netip.AddrPort // the resolver's; zero where it asks from the root down
+	Lab       bool           // servers may be on this host
+	Log       []Exchange     // all that was asked, by name, type and server
+
+	Control Control
+	Zone    Zone
+	// Direct is what the zone's own servers say to questions that the resolver failed at.
+	Direct map[dns.Question][]Heard
+
+	MX      Fact[dns.MX]
+	Own     Host // the addresses of the domain itself
+	Hosts   []Host
+	Reverse []Reverse
+	TXT     Fact[string]
+
+	SPF    *spf.Tree
+	DMARC  dmarc.Report
+	DKIM   []Selector
+	MTASTS *mtasts.Survey // nil where it was not asked for
+	TLSRPT Fact[string]
+	DANE   *tlsa.Survey
+	BIMI   Fact[string]
+	CAA    CAA
+}
+
+// Fact is one typed answer, or why there is none.
+type Fact[T any] struct {
+	dns.Set[T]
+	Err error
+}
+
+// fact takes what a typed lookup gives.
+func fact[T any](set dns.Set[T], err error) Fact[T] { return Fact[T]{set, err} }
+
+// Control is what is known of our own side, by questions whose answers are the same for
+// everybody.
+type Control struct {
+	Resolver Fact[dns.Name] // the root's servers, as the resolver gives them
+	Took     time.Duration
+	NoSuch   Fact[netip.Addr] // of a top-level name that nobody has
+	Signed   Heard            // the root's SOA with signatures, as the resolver gives it
+	TCP      *Heard           // the resolver itself over TCP; nil where it has no address
+	Roots    []Heard          // the root's SOA with signatures from root servers themselves
+}
+
+// Heard is what one server says to one question, or why nothing was heard.
+type Heard struct {
+	Server netip.AddrPort
+	Said   dns.Said
+	Err    error
+}
+
+// serves reports whether the answer is one of the zone's data.
+func (h Heard) serves() bool {
+	return h.Err == nil && h.Said.Authoritative && (h.Said.Rcode == dns.NoError || h.Said.Rcode == dns.NXDomain)
+}
+
+// Zone is the zone that the domain is in, how its parent delegates it, and its servers, each
+// by itself.
+type Zone struct {
+	Name   dns.Name // zero where the way to it ended above
+	Parent dns.Name // the zone above, or where the way ended
+	// Absent: the servers of Parent say that the domain does not exist.
+	Absent bool
+	// Err is why the way ended: no server of Parent answered.
+	Err       error
+	Parents   []Heard // what the parent's servers said
+	Referral  dns.Referral
+	Names     []NameServer
+	Servers   []Server
+	Keys      Fact[dns.Key] // by a server of its own
+	Signed    Heard         // the SOA with its signatures, by the same
+	Undivided bool          // one server has both zones, and so no referral was seen
+}
+
+// NameServer is one name in an NS record.
+type NameServer struct {
+	Name              dns.Name
+	AtParent, AtChild bool
+	Addrs             Fact[netip.Addr]
+}
+
+// Server is one address of a name server.
+type Server struct {
+	Name             dns.Name
+	Addr             netip.Addr
+	SOA, NS, MX, TXT Heard // over UDP
+	TCP              Heard // the SOA over TCP
+	Unasked          bool  // its address is not one to send questions to
+
+}
+
+// Host is a host that takes mail.
+type Host struct {
+	Name       dns.Name
+	Preference uint16
+	A, AAAA    Fact[netip.Addr]
+}
+
+// addrs gives those of both families.
+func (h Host) addrs() []netip.Addr { return slices.Concat(h.A.Records, h.AAAA.Records) }
+
+// err gives the trouble with either family.
+func (h Host) err() error {
+	if h.A.Err != nil {
+		return h.A.Err
+	}
+	return h.AAAA.Err
+}
+
+// Reverse is what the DNS says of an MX host's address.
+type Reverse struct {
+	Host  dns.Name
+	Addr  netip.Addr
+	PTR   Fact[dns.Name]
+	Names []Host // of PTR, as many as are looked at, with their addresses
+}
+
+// Selector is one DKIM selector that was named.
+type Selector struct {
+	Name   string
+	Survey dkim.Survey
+	Err    error // it makes no name
+}
+
+// CAA is the set that holds for the policy host or the domain (RFC 8659 §3).
+type CAA struct {
+	Fact[dns.CAA]
+	At dns.Name // where it was found, or where asking failed
+}

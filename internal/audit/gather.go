@@ -1,0 +1,275 @@
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"mxward/internal/dns"
+	"mxward/internal/mailauth/dkim"
+	"mxward/internal/mailauth/dmarc"
+	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/mailauth/spf"
+	"mxward/internal/mailauth/tlsa"
+)
+
+// The limits of one domain's audit; ours.
+const (
+	Limit        = 60 * time.Second
+	maxHosts     = 20 // MX hosts whose addresses are looked for
+	maxReverse   = 32 // addresses whose names are
+	maxNames     = 10 // of one address (RFC 8601 §3)
+	maxSelectors = 32
+	maxRoots     = 3
+)
+
+// Asker puts one question to one server, over "udp" or "tcp", and gives what it says.
+type Asker interface {
+	Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error)
+}
+
+// Auditor gathers the facts about domains. Resolver must be set; what is missing of the rest
+// makes the checks that need it unknown or skipped.
+type Auditor struct {
+	// Resolver is the one whose answers count, and which is judged too.
+	Resolver dns.Resolver
+	// Server is where Resolver sends its questions; zero where it asks from the root down.
+	Server netip.AddrPort
+	// Asker and Roots are the way around the resolver, to the servers themselves.
+	Asker Asker
+	Roots []netip.AddrPort
+	// MTASTS gets policies; its own Resolver is not asked. Nil leaves policies out.
+	MTASTS *mtasts.Fetcher
+	// Selectors are the DKIM selectors to look at: no question can list them.
+	Selectors []string
+	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
+	// no domain's records make us talk to this host or network.
+	AllowLoopback bool
+}
+
+// Gather finds out all that the checks want to know about a domain.
+func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
+	ctx, cancel := context.WithTimeout(ctx, Limit)
+	defer cancel()
+	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback}
+	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
+	g.all(ctx,
+		g.control, g.zone, g.hosts,
+		func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
+		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
+		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
+		g.dkim, g.mtasts,
+		func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") },
+		func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
+		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
+		g.caa,
+	)
+	g.secondOpinion(ctx)
+	f.Log = g.rec.sorted()
+	return f
+}
+
+// gatherer gathers the facts of one domain.
+type gatherer struct {
+	*Auditor
+	facts *Facts
+	rec   *recorder
+}
+
+// all does things at the same time.
+func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
+	var all sync.WaitGroup
+	for _, do := range things {
+		all.Go(func() { do(ctx) })
+	}
+	all.Wait()
+}
+
+// control asks what everybody knows: the root.
+func (g *gatherer) control(ctx context.Context) {
+	c := &g.facts.Control
+	nobody, err := dns.ParseName("mxward-" + strings.ToLower(rand.Text()))
+	if err != nil {
+		c.NoSuch.Err = err
+	}
+	signed := dns.Question{Name: dns.Root, Type: dns.TypeSOA, DNSSEC: true}
+	do := []func(context.Context){
+		func(ctx context.Context) {
+			began := time.Now()
+			c.Resolver = fact(dns.LookupNS(ctx, g.rec, dns.Root))
+			c.Took = time.Since(began)
+		},
+		func(ctx context.Context) {
+			if err == nil {
+				c.NoSuch = fact(dns.LookupAddrsOf(ctx, g.rec, nobody, dns.TypeA))
+			}
+		},
+		func(ctx context.Context) {
+			answer, err := g.rec.Resolve(ctx, signed)
+			c.Signed = Heard{Server: g.Server, Said: dns.Said{Answer: answer}, Err: err}
+		},
+	}
+	if g.Asker != nil {
+		roots := g.Roots[:min(maxRoots, len(g.Roots))]
+		c.Roots = make([]Heard, len(roots))
+		for i, root := range roots {
+			do = append(do, func(ctx context.Context) { c.Roots[i] = g.rec.ask(ctx, root, "udp", signed) })
+		}
+		if g.Server.IsValid() {
+			do = append(do, func(ctx context.Context) {
+				heard := g.rec.ask(ctx, g.Server, "tcp", dns.Question{Name: dns.Root, Type: dns.TypeNS})
+				c.TCP = &heard
+			})
+		}
+	}
+	g.all(ctx, do...)
+}
+
+// hosts looks for the hosts that take the domain's mail, their addresses and the names of those.
+func (g *gatherer) hosts(ctx context.Context) {
+	f := g.facts
+	g.all(ctx,
+		func(ctx context.Context) { f.MX = fact(dns.LookupMX(ctx, g.rec, f.Domain)) },
+		func(ctx context.Context) { f.Own = g.host(ctx, dns.MX{Host: f.Domain}) },
+	)
+	records := f.MX.Records
+	if f.MX.Err == nil && len(records) == 0 && len(f.Own.addrs()) > 0 {
+		records = []dns.MX{{Host: f.Domain}} // RFC 5321 §5.1
+	}
+	for _, mx := range records {
+		if mx.Host != dns.Root && len(f.Hosts) < maxHosts {
+			f.Hosts = append(f.Hosts, Host{Name: mx.Host, Preference: mx.Preference})
+		}
+	}
+	do := make([]func(context.Context), len(f.Hosts))
+	for i, h := range f.Hosts {
+		do[i] = func(ctx context.Context) { f.Hosts[i] = g.host(ctx, dns.MX{Host: h.Name, Preference: h.Preference}) }
+	}
+	g.all(ctx, do...)
+	g.reverse(ctx)
+}
+
+func (g *gatherer) host(ctx context.Context, mx dns.MX) Host {
+	h := Host{Name: mx.Host, Preference: mx.Preference}
+	g.all(ctx,
+		func(ctx context.Context) { h.A = fact(dns.LookupAddrsOf(ctx, g.rec, mx.Host, dns.TypeA)) },
+		func(ctx context.Context) { h.AAAA = fact(dns.LookupAddrsOf(ctx, g.rec, mx.Host, dns.TypeAAAA)) },
+	)
+	return h
+}
+
+// reverse looks for the names of each address once, and for the addresses of those names.
+func (g *gatherer) reverse(ctx context.Context) {
+	f := g.facts
+	seen := map[netip.Addr]bool{}
+	for _, h := range f.Hosts {
+		for _, addr := range h.addrs() {
+			if !seen[addr] && len(f.Reverse) < maxReverse {
+				seen[addr] = true
+				f.Reverse = append(f.Reverse, Reverse{Host: h.Name, Addr: addr})
+			}
+		}
+	}
+	do := make([]func(context.Context), len(f.Reverse))
+	for i := range f.Reverse {
+		r := &f.Reverse[i]
+		do[i] = func(ctx context.Context) {
+			r.PTR = fact(dns.LookupPTR(ctx, g.rec, r.Addr))
+			for _, name := range r.PTR.Records[:min(maxNames, len(r.PTR.Records))] {
+				r.Names = append(r.Names, g.host(ctx, dns.MX{Host: name}))
+			}
+		}
+	}
+	g.all(ctx, do...)
+}
+
+func (g *gatherer) texts(ctx context.Context, below string) Fact[string] {
+	name, err := dns.ParseName(below + "." + g.facts.Domain.FQDN())
+	if err != nil {
+		return Fact[string]{} // a name that cannot be has no records
+	}
+	return fact(dns.LookupTXT(ctx, g.rec, name))
+}
+
+func (g *gatherer) dkim(ctx context.Context) {
+	for _, name := range g.Selectors[:min(maxSelectors, len(g.Selectors))] {
+		s := Selector{Name: name}
+		s.Survey, s.Err = dkim.Look(ctx, g.rec, name, g.facts.Domain)
+		g.facts.DKIM = append(g.facts.DKIM, s)
+	}
+}
+
+func (g *gatherer) mtasts(ctx context.Context) {
+	if g.MTASTS == nil {
+		return
+	}
+	fetcher := *g.MTASTS
+	fetcher.Resolver = g.rec
+	g.facts.MTASTS = mtasts.Look(ctx, &fetcher, g.facts.Domain)
+}
+
+// caa climbs from the domain to the first set of CAA records (RFC 8659 §3).
+func (g *gatherer) caa(ctx context.Context) {
+	c := &g.facts.CAA
+	for name, ok := g.facts.Domain, true; ok && name != dns.Root; name, ok = name.Parent() {
+		c.At, c.Fact = name, fact(dns.LookupCAA(ctx, g.rec, name))
+		if c.Err != nil || len(c.Records) > 0 {
+			return
+		}
+	}
+}
+
+// secondOpinion puts each question that the resolver failed at to the zone's own servers:
+// what they answer is the resolver's fault.
+func (g *gatherer) secondOpinion(ctx context.Context) {
+	const most = 2 // servers
+	f := g.facts
+	f.Direct = map[dns.Question][]Heard{}
+	var mu sync.Mutex
+	var do []func(context.Context)
+	for _, q := range g.rec.failures() {
+		if f.Zone.Name.IsZero() || !q.Name.In(f.Zone.Name) {
+			continue
+		}
+		asked := 0
+		for _, s := range f.Zone.Servers {
+			if !s.SOA.serves() || asked == most {
+				continue
+			}
+			asked++
+			do = append(do, func(ctx context.Context) {
+				heard := g.rec.ask(ctx, s.SOA.Server, "udp", q)
+				if heard.Err == nil && heard.Said.Truncated {
+					heard = g.rec.ask(ctx, s.SOA.Server, "tcp", q)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				f.Direct[bare(q)] = append(f.Direct[bare(q)], heard)
+			})
+		}
+		if resolved := g.unchecked(q); resolved != nil {
+			do = append(do, resolved)
+		}
+	}
+	g.all(ctx, do...)
+}
+
+// unchecked asks a resolver that says SERVFAIL once more without validation: where that
+// helps, it was DNSSEC (RFC 4035 §3.2.2).
+func (g *gatherer) unchecked(q dns.Question) func(context.Context) {
+	if !g.Server.IsValid() {
+		return nil // our own says by itself what it was
+	}
+	q.CheckingDisabled = true
+	return func(ctx context.Context) { _, _ = g.rec.Resolve(ctx, q) }
+}
+
+// bare is a question without the bits that say how it is asked.
+func bare(q dns.Question) dns.Question { return dns.Question{Name: q.Name, Type: q.Type} }
+
+// errNotAsked stands where there was nobody to ask.
+var errNotAsked = errors.New("there was nobody to ask")

@@ -1,0 +1,312 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"mxward/internal/dns"
+)
+
+// The limits of the way from the root to a zone; ours.
+const (
+	maxCuts    = 20 // delegations on the way
+	maxParents = 4  // servers of one zone above that are asked
+	maxServers = 26 // addresses of the zone's own servers that are asked
+	maxDetours = 3  // ways to the names of servers, within each other
+)
+
+// zone walks from the root to the domain's zone, as a resolver would that trusts nobody, and
+// asks each of its servers.
+func (g *gatherer) zone(ctx context.Context) {
+	z := &g.facts.Zone
+	if g.Asker == nil || len(g.Roots) == 0 {
+		z.Err = errNotAsked
+		return
+	}
+	*z = g.walk(ctx, g.facts.Domain, 0)
+	if z.Name.IsZero() {
+		return
+	}
+	g.nameServers(ctx, z)
+	g.servers(ctx, z)
+	for _, s := range z.Servers {
+		if s.SOA.serves() {
+			g.signatures(ctx, z, s.SOA.Server)
+			return
+		}
+	}
+	z.Keys.Err = errNotAsked
+}
+
+// walk finds the zone that a name is in, and its delegation.
+func (g *gatherer) walk(ctx context.Context, name dns.Name, detours int) Zone {
+	z := Zone{Parent: dns.Root}
+	above, servers := dns.Root, g.Roots
+	q := dns.Question{Name: name, Type: dns.TypeSOA, DNSSEC: true} // for the DS records of referrals
+	for range maxCuts {
+		heard := g.askSome(ctx, servers, q)
+		ref, answered := lead(heard, z.Parent, name)
+		switch {
+		case len(ref.Servers) > 0:
+			z.Parents, z.Referral = heard, ref
+		case answered != nil:
+			apex := dns.Apex(answered.Said.Answer)
+			z.Absent = answered.Said.Rcode == dns.NXDomain
+			z.Undivided = apex != z.Parent && apex.In(z.Parent)
+			if z.Parents == nil || z.Undivided {
+				z.Parents = heard
+			}
+			return z.arrived(apex, above)
+		default:
+			return z.stuck(heard, above)
+		}
+		above, z.Parent = z.Parent, ref.Zone
+		servers = g.addressesOf(ctx, ref, detours)
+		if len(servers) == 0 {
+			return z.stuck(nil, above)
+		}
+	}
+	z.Err = fmt.Errorf("find the zone of %s: more than %d delegations", name, maxCuts)
+	return z
+}
+
+// arrived: Parent, whose servers were the last that were asked, is the zone, unless they say
+// that the domain is not even delegated, or have a zone below as well.
+func (z Zone) arrived(apex, above dns.Name) Zone {
+	switch {
+	case z.Undivided:
+		z.Name, z.Referral = apex, dns.Referral{}
+	case z.Absent && (z.Parent == dns.Root || isSuffix(z.Parent)):
+	default:
+		z.Name, z.Parent = z.Parent, above
+	}
+	return z
+}
+
+// stuck: the servers of Parent do not answer. If that is not a public suffix, it is the
+// domain's own zone as far as anybody can tell.
+func (z Zone) stuck(heard []Heard, above dns.Name) Zone {
+	if z.Parent != dns.Root && !isSuffix(z.Parent) {
+		z.Name, z.Parent = z.Parent, above
+		return z
+	}
+	z.Parents = heard
+	errs := []error{fmt.Errorf("no server of %s leads on", zoneText(z.Parent))}
+	for _, h := range heard {
+		errs = append(errs, h.Err)
+	}
+	z.Err = errors.Join(errs...)
+	return z
+}
+
+func isSuffix(name dns.Name) bool {
+	suffix, _ := publicsuffix.PublicSuffix(name.String())
+	return strings.EqualFold(suffix, name.String())
+}
+
+func zoneText(n dns.Name) string {
+	if n == dns.Root {
+		return "the root"
+	}
+	return n.String()
+}
+
+// lead gives the first referral downwards, or the first answer of the zone's own.
+func lead(heard []Heard, zone, name dns.Name) (dns.Referral, *Heard) {
+	for i, h := range heard {
+		if h.Err != nil {
+			continue
+		}
+		if ref, ok := dns.ReadReferral(h.Said.Answer, name); ok && ref.Zone != zone && ref.Zone.In(zone) {
+			return ref, nil
+		}
+		if h.serves() {
+			return dns.Referral{}, &heard[i]
+		}
+	}
+	return dns.Referral{}, nil
+}
+
+// askSome asks a few servers at the same time.
+func (g *gatherer) askSome(ctx context.Context, servers []netip.AddrPort, q dns.Question) []Heard {
+	servers = servers[:min(maxParents, len(servers))]
+	heard := make([]Heard, len(servers))
+	do := make([]func(context.Context), len(servers))
+	for i, at := range servers {
+		do[i] = func(ctx context.Context) {
+			heard[i] = g.rec.ask(ctx, at, "udp", q)
+			if heard[i].Err == nil && heard[i].Said.Truncated {
+				heard[i] = g.rec.ask(ctx, at, "tcp", q)
+			}
+		}
+	}
+	g.all(ctx, do...)
+	return heard
+}
+
+// addressesOf gives where the servers of a referral are, IPv4 first.
+func (g *gatherer) addressesOf(ctx context.Context, ref dns.Referral, detours int) []netip.AddrPort {
+	var all []netip.AddrPort
+	for _, ns := range ref.Servers {
+		addrs := ref.Glue[ns]
+		if len(addrs) == 0 && !ns.In(ref.Zone) && len(all) < maxParents {
+			addrs = g.addrs(ctx, ns, detours).Records
+		}
+		for _, addr := range addrs {
+			if g.allowed(addr) {
+				all = append(all, netip.AddrPortFrom(addr, 53))
+			}
+		}
+	}
+	slices.SortStableFunc(all, func(a, b netip.AddrPort) int { return a.Addr().BitLen() - b.Addr().BitLen() })
+	return all
+}
+
+// allowed: records of strangers do not make us talk to this host or network.
+func (g *gatherer) allowed(addr netip.Addr) bool {
+	return g.AllowLoopback || addr.IsGlobalUnicast() && !addr.IsPrivate()
+}
+
+// addrs looks for the addresses of a server's name. Where the resolver has none, the name's
+// own servers have the word: a resolver that lies must not make a server of the zone's vanish.
+func (g *gatherer) addrs(ctx context.Context, name dns.Name, detours int) Fact[netip.Addr] {
+	f := fact(dns.LookupAddrs(ctx, g.rec, name))
+	if f.Err == nil && len(f.Records) > 0 || detours == maxDetours {
+		return f
+	}
+	z := g.walk(ctx, name, detours+1)
+	if direct, ok := g.addrsFrom(ctx, g.addressesOf(ctx, z.Referral, detours+1), name); ok {
+		return direct
+	}
+	return f
+}
+
+// addrsFrom takes the word of the first of these servers that has one.
+func (g *gatherer) addrsFrom(ctx context.Context, servers []netip.AddrPort, name dns.Name) (Fact[netip.Addr], bool) {
+	for _, at := range servers[:min(maxParents, len(servers))] {
+		given := dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+			heard := g.rec.ask(ctx, at, "udp", q)
+			if heard.Err == nil && !heard.serves() {
+				heard.Err = &dns.Error{Question: q, Trouble: dns.Lame, Detail: at.String()}
+			}
+			return heard.Said.Answer, heard.Err
+		})
+		if set, err := dns.LookupAddrs(ctx, given, name); err == nil {
+			return Fact[netip.Addr]{Set: set}, true
+		}
+	}
+	return Fact[netip.Addr]{}, false
+}
+
+// nameServers gathers the names of the zone's servers: the parent's word and the child's.
+func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
+	for _, name := range z.Referral.Servers {
+		z.Names = append(z.Names, NameServer{Name: name, AtParent: true})
+	}
+	asked := g.addressesOf(ctx, z.Referral, 0)
+	if z.Undivided {
+		for _, h := range z.Parents {
+			asked = append(asked, h.Server)
+		}
+	}
+	for _, h := range g.askSome(ctx, asked, dns.Question{Name: z.Name, Type: dns.TypeNS}) {
+		if !h.serves() {
+			continue
+		}
+		set, err := dns.LookupNS(ctx, dns.Given(h.Said.Answer), z.Name)
+		if err != nil {
+			continue
+		}
+		for _, name := range set.Records {
+			i := slices.IndexFunc(z.Names, func(ns NameServer) bool { return ns.Name == name })
+			if i < 0 {
+				i = len(z.Names)
+				z.Names = append(z.Names, NameServer{Name: name})
+			}
+			z.Names[i].AtChild = true
+		}
+	}
+	do := make([]func(context.Context), len(z.Names))
+	for i := range z.Names {
+		do[i] = func(ctx context.Context) {
+			ns, ok := &z.Names[i], false
+			if ns.Name.In(z.Name) {
+				ns.Addrs, ok = g.addrsFrom(ctx, asked, ns.Name)
+			}
+			if !ok {
+				ns.Addrs = g.addrs(ctx, ns.Name, 0)
+			}
+		}
+	}
+	g.all(ctx, do...)
+}
+
+// servers asks each address of each server for what mail needs.
+func (g *gatherer) servers(ctx context.Context, z *Zone) {
+	for _, ns := range z.Names {
+		for _, addr := range union(z.Referral.Glue[ns.Name], ns.Addrs.Records) {
+			if len(z.Servers) < maxServers {
+				z.Servers = append(z.Servers, Server{Name: ns.Name, Addr: addr, Unasked: !g.allowed(addr)})
+			}
+		}
+	}
+	var do []func(context.Context)
+	for i := range z.Servers {
+		s := &z.Servers[i]
+		if s.Unasked {
+			continue
+		}
+		for _, one := range []struct {
+			into    *Heard
+			network string
+			name    dns.Name
+			typ     dns.Type
+		}{
+			{&s.SOA, "udp", z.Name, dns.TypeSOA},
+			{&s.TCP, "tcp", z.Name, dns.TypeSOA},
+			{&s.NS, "udp", z.Name, dns.TypeNS},
+			{&s.MX, "udp", g.facts.Domain, dns.TypeMX},
+			{&s.TXT, "udp", g.facts.Domain, dns.TypeTXT},
+		} {
+			do = append(do, func(ctx context.Context) {
+				at, q := netip.AddrPortFrom(s.Addr, 53), dns.Question{Name: one.name, Type: one.typ}
+				*one.into = g.rec.ask(ctx, at, one.network, q)
+				if one.typ == dns.TypeTXT && one.into.Err == nil && one.into.Said.Truncated {
+					*one.into = g.rec.ask(ctx, at, "tcp", q)
+				}
+			})
+		}
+	}
+	g.all(ctx, do...)
+}
+
+// union gives the addresses of both, each once.
+func union(a, b []netip.Addr) []netip.Addr {
+	all := slices.Clone(a)
+	for _, addr := range b {
+		if !slices.Contains(all, addr) {
+			all = append(all, addr)
+		}
+	}
+	return all
+}
+
+// signatures asks a server of the zone for its keys and for a signature. Keys may not fit
+// into a datagram.
+func (g *gatherer) signatures(ctx context.Context, z *Zone, at netip.AddrPort) {
+	keys := g.rec.ask(ctx, at, "tcp", dns.Question{Name: z.Name, Type: dns.TypeDNSKEY, DNSSEC: true})
+	if keys.Err != nil {
+		keys = g.rec.ask(ctx, at, "udp", dns.Question{Name: z.Name, Type: dns.TypeDNSKEY, DNSSEC: true})
+	}
+	z.Keys.Err = keys.Err
+	if keys.Err == nil {
+		z.Keys = fact(dns.LookupKeys(ctx, dns.Given(keys.Said.Answer), z.Name))
+	}
+	z.Signed = g.rec.ask(ctx, at, "udp", dns.Question{Name: z.Name, Type: dns.TypeSOA, DNSSEC: true})
+}

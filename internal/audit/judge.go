@@ -1,0 +1,193 @@
+package audit
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+
+	"mxward/internal/dns"
+)
+
+// Check is one row of the table.
+type Check struct {
+	ID       string
+	Title    string // what is wrong where it fails
+	Severity Severity
+	Refs     []string
+	// judge gives a verdict for each target; none is a pass. It is nil for an id that is not
+	// checked yet.
+	judge func(f *Facts) []verdict
+}
+
+// Checked reports whether Judge says anything about the id.
+func (c Check) Checked() bool { return c.judge != nil }
+
+// Area gives the part of the id before the dot.
+func (c Check) Area() string {
+	area, _, _ := strings.Cut(c.ID, ".")
+	return area
+}
+
+// verdict is what a row says, before the table's part is added.
+type verdict struct {
+	status     Status
+	target     string   // "" is the domain
+	severity   Severity // "" is the row's
+	confidence Confidence
+	blame      Blame // of a fail; "" is the zone's data
+	detail     string
+	fix        Fix
+	asked      []dns.Question // the evidence
+}
+
+func fail(detail string, asked ...dns.Question) verdict {
+	return verdict{status: Fail, detail: detail, asked: asked}
+}
+
+func na(detail string) []verdict { return []verdict{{status: NotApplicable, detail: detail}} }
+
+// unknown: the facts of a row could not be had.
+func unknown(f *Facts, err error, theirs Blame, asked ...dns.Question) verdict {
+	if errors.Is(err, errNotAsked) {
+		return verdict{status: Skipped, detail: err.Error(), asked: asked}
+	}
+	return verdict{status: Unknown, blame: f.blame(err, theirs), detail: clip(err.Error()), asked: asked}
+}
+
+func (v verdict) at(target string) verdict { v.target = target; return v }
+
+func (v verdict) by(b Blame) verdict { v.blame = b; return v }
+
+func (v verdict) as(s Severity) verdict { v.severity = s; return v }
+
+func (v verdict) sure(c Confidence) verdict { v.confidence = c; return v }
+
+func (v verdict) mend(text string, records ...Change) verdict {
+	v.fix = Fix{Text: text, Records: records}
+	return v
+}
+
+// Judge puts the facts to the checks. It asks nobody and depends on nothing else. The
+// findings are in the order of id and target; each check has at least one.
+func Judge(f *Facts, checks []Check) []Finding {
+	var all []Finding
+	for _, c := range checks {
+		if !c.Checked() {
+			continue
+		}
+		verdicts := f.put(c)
+		if len(verdicts) == 0 {
+			verdicts = []verdict{{status: Pass}}
+		}
+		for _, v := range verdicts {
+			all = append(all, f.finding(c, v))
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Finding) int {
+		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Target, b.Target))
+	})
+	return all
+}
+
+// put asks a row, unless the domain does not exist: then nothing about it can be right or
+// wrong. A resolver that denies a domain whose servers know it has no say about it.
+func (f *Facts) put(c Check) []verdict {
+	ours := slices.Contains([]string{"resolver", "net", "deleg", "soa"}, c.Area())
+	switch {
+	case f.absent() && !ours:
+		return na("the domain does not exist")
+	case (f.denied() || f.hides(f.Domain)) && !ours:
+		return []verdict{{status: Unknown, blame: LocalResolver, detail: "the resolver hides the domain, or denies it while its servers know it", asked: []dns.Question{f.q(dns.TypeMX)}}}
+	}
+	return c.judge(f)
+}
+
+func (f *Facts) denied() bool {
+	return f.MX.Err == nil && !f.MX.Exists && slices.ContainsFunc(f.Zone.Servers, func(s Server) bool {
+		return s.MX.serves() && s.MX.Said.Rcode == dns.NoError
+	})
+}
+
+// q is a question about the domain itself.
+func (f *Facts) q(t dns.Type) dns.Question { return dns.Question{Name: f.Domain, Type: t} }
+
+// absent: both the resolver and the servers above say so, or the one that could be asked.
+func (f *Facts) absent() bool {
+	return f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && !f.hides(f.Domain) && (f.Zone.Absent || f.Zone.Name.IsZero())
+}
+
+func (f *Facts) finding(c Check, v verdict) Finding {
+	out := Finding{
+		ID: c.ID, Target: cmp.Or(v.target, f.Domain.String()), Status: v.status, Confidence: cmp.Or(v.confidence, Single),
+		Title: c.Title, Detail: v.detail, Refs: slices.Clone(c.Refs), Fix: v.fix, Evidence: f.evidence(v.asked),
+	}
+	switch v.status {
+	case Fail:
+		out.Severity, out.Blame = cmp.Or(v.severity, c.Severity), cmp.Or(v.blame, ZoneData)
+	case Unknown:
+		out.Blame = cmp.Or(v.blame, Nobody)
+	}
+	if v.confidence == "" && v.status == Fail && f.twice(v.asked) {
+		out.Confidence = Confirmed
+	}
+	if out.Refs == nil {
+		out.Refs = []string{}
+	}
+	if out.Fix.Records == nil {
+		out.Fix.Records = []Change{}
+	}
+	return out
+}
+
+// evidence gives what was asked of these questions, of anybody.
+func (f *Facts) evidence(asked []dns.Question) []Exchange {
+	out := []Exchange{}
+	for _, x := range f.Log {
+		if slices.ContainsFunc(asked, func(q dns.Question) bool { return bare(q) == bare(x.question) }) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// twice reports whether two of those who were asked gave an answer that is theirs to give: the
+// resolver and a server of the zone, or two servers.
+func (f *Facts) twice(asked []dns.Question) bool {
+	who := map[string]bool{}
+	for _, x := range f.evidence(asked) {
+		if x.Error == "" && (x.AA || x.Transport == "") {
+			who[x.Server] = true
+		}
+	}
+	return len(who) > 1
+}
+
+// clip bounds what strangers wrote.
+func clip(s string) string {
+	const most = 400
+	if len(s) > most {
+		s = s[:most] + "…"
+	}
+	return strings.ToValidUTF8(s, "?")
+}
+
+// Inconclusive reports whether checks that would count as at least this bad are unknown, or our
+// own side is as bad.
+func Inconclusive(findings []Finding, checks []Check, least Severity) bool {
+	bad := map[string]bool{}
+	for _, c := range checks {
+		bad[c.ID] = c.Severity.AtLeast(least)
+	}
+	return slices.ContainsFunc(findings, func(f Finding) bool {
+		return f.Status == Unknown && bad[f.ID] || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least)
+	})
+}
+
+// Failed reports whether something at least this bad was found of the domain. What is wrong on
+// our own side is never held against it.
+func Failed(findings []Finding, least Severity) bool {
+	return slices.ContainsFunc(findings, func(f Finding) bool {
+		return f.Status == Fail && f.Severity.AtLeast(least) && !f.Blame.Ours()
+	})
+}

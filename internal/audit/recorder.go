@@ -1,0 +1,174 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"mxward/internal/dns"
+)
+
+const maxRecords = 20 // of one answer, in the evidence
+
+// recorder asks each question once, whoever wants to know, and keeps what came of it.
+type recorder struct {
+	resolver dns.Resolver
+	server   netip.AddrPort // the resolver's
+	asker    Asker
+
+	mu    sync.Mutex
+	known map[dns.Question]*known
+	log   []Exchange
+}
+
+// known is one question to the resolver and, once it is done, the answer.
+type known struct {
+	done   chan struct{}
+	answer dns.Answer
+	err    error
+}
+
+// Resolve implements dns.Resolver.
+func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, error) {
+	r.mu.Lock()
+	k, ok := r.known[q]
+	if !ok {
+		k = &known{done: make(chan struct{})}
+		if r.known == nil {
+			r.known = map[dns.Question]*known{}
+		}
+		r.known[q] = k
+	}
+	r.mu.Unlock()
+	if ok {
+		select {
+		case <-k.done:
+			return k.answer, k.err
+		case <-ctx.Done():
+			return dns.Answer{}, fmt.Errorf("resolve %s: %w", q, ctx.Err())
+		}
+	}
+	began := time.Now()
+	k.answer, k.err = r.resolver.Resolve(ctx, q)
+	e := newExchange(q, k.answer, k.err, began)
+	if r.server.IsValid() {
+		e.Server = r.server.String()
+	}
+	e.Again = again(q, r.server, "", true)
+	r.note(e)
+	close(k.done)
+	return k.answer, k.err
+}
+
+// ask puts a question to one server.
+func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) Heard {
+	began := time.Now()
+	said, err := r.asker.Ask(ctx, server, network, q)
+	e := newExchange(q, said.Answer, err, began)
+	e.Server, e.Transport, e.Again = server.String(), network, again(q, server, network, false)
+	r.note(e)
+	return Heard{Server: server, Said: said, Err: err}
+}
+
+func (r *recorder) note(e Exchange) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.log = append(r.log, e)
+}
+
+// sorted gives what was asked in an order that is the same each time.
+func (r *recorder) sorted() []Exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	slices.SortStableFunc(r.log, func(a, b Exchange) int {
+		return cmp.Or(strings.Compare(a.Name.String(), b.Name.String()), strings.Compare(a.Type, b.Type), strings.Compare(a.Server, b.Server),
+			strings.Compare(a.Transport, b.Transport), strings.Compare(a.Again, b.Again))
+	})
+	return r.log
+}
+
+// failures gives the questions that the resolver had no answer to.
+func (r *recorder) failures() []dns.Question {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var failed []dns.Question
+	for q, k := range r.known {
+		select {
+		case <-k.done:
+			if !q.CheckingDisabled && (k.err != nil || k.answer.Rcode != dns.NoError && k.answer.Rcode != dns.NXDomain) {
+				failed = append(failed, q)
+			}
+		default: // whoever asked has gone
+		}
+	}
+	return failed
+}
+
+func newExchange(q dns.Question, answer dns.Answer, err error, began time.Time) Exchange {
+	took := time.Since(began)
+	e := Exchange{
+		Name: q.Name, Type: q.Type.String(), AA: answer.Authoritative, AD: answer.Authentic, Extended: answer.Extended,
+		Records: []string{}, RTT: float64(took.Round(time.Microsecond)) / float64(time.Millisecond), When: began.UTC(), question: q,
+	}
+	if err != nil {
+		e.Error = err.Error()
+		return e
+	}
+	e.Rcode = answer.Rcode.String()
+	for _, rr := range answer.Answer[:min(maxRecords, len(answer.Answer))] {
+		e.Records = append(e.Records, rr.String())
+	}
+	return e
+}
+
+// again gives the command that asks the same.
+func again(q dns.Question, server netip.AddrPort, network string, recurse bool) string {
+	text := "dig"
+	switch {
+	case !server.IsValid():
+		text += " +trace"
+	default:
+		text += " @" + server.Addr().String()
+		if server.Port() != 53 {
+			text += fmt.Sprintf(" -p %d", server.Port())
+		}
+		if !recurse {
+			text += " +norecurse"
+		}
+	}
+	if network == "tcp" {
+		text += " +tcp"
+	}
+	if q.DNSSEC {
+		text += " +dnssec"
+	}
+	if q.CheckingDisabled {
+		text += " +cdflag"
+	}
+	return text + " " + shellQuoted(q.Name.String()) + " " + q.Type.String()
+}
+
+// shellQuoted quotes a name that a shell would not take as it is.
+func shellQuoted(s string) string {
+	for _, c := range s {
+		switch {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			quoted := ""
+			for _, c := range s {
+				if c == '\'' {
+					quoted += `'\''`
+					continue
+				}
+				quoted += string(c)
+			}
+			return "'" + quoted + "'"
+		}
+	}
+	return s
+}

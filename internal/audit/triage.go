@@ -1,0 +1,100 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"mxward/internal/dns"
+)
+
+// blame says on whose side it lies that something could not be had; theirs is whose it is
+// where our own side works. Only what was seen in a second way is put on anybody.
+func (f *Facts) blame(err error, theirs Blame) Blame {
+	trouble := dns.TroubleOf(err)
+	switch {
+	case f.Control.Resolver.Err != nil && f.outside():
+		return LocalResolver
+	case f.Control.Resolver.Err != nil:
+		return LocalNetwork
+	case trouble == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
+		return Nobody // we did not wait any longer
+	case trouble == dns.WorkLimit:
+		return LocalResolver
+	case f.answeredDirectly(err):
+		return LocalResolver
+	case f.bogus(err) && theirs == ZoneServers:
+		return ZoneData
+	case f.bogus(err):
+		return theirs
+	case trouble == dns.NoNetwork && !f.Server.IsValid():
+		return LocalNetwork // of another resolver, that it is silent at this question alone
+	case theirs == ZoneServers && f.Zone.Err != nil && f.Zone.Parent != dns.Root && f.rootsHeard():
+		return ParentZone
+	case trouble == dns.BrokenDelegation && theirs == ZoneServers && f.Zone.Name.IsZero():
+		return ParentZone
+	}
+	return theirs
+}
+
+// outside reports whether anybody outside was heard without the resolver.
+func (f *Facts) outside() bool {
+	return f.rootsHeard() || slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.SOA.Err == nil && s.SOA.Server.IsValid() })
+}
+
+func (f *Facts) rootsHeard() bool {
+	return slices.ContainsFunc(f.Control.Roots, func(h Heard) bool { return h.Err == nil })
+}
+
+// answeredDirectly reports whether a server of the zone answers what the resolver failed at,
+// and not because nobody validates there.
+func (f *Facts) answeredDirectly(err error) bool {
+	var e *dns.Error
+	if !errors.As(err, &e) || e.Trouble == dns.Bogus || f.bogus(err) {
+		return false
+	}
+	return slices.ContainsFunc(f.Direct[bare(e.Question)], Heard.serves)
+}
+
+// bogus reports whether a resolver failed because of DNSSEC: it says so (RFC 8914 §4.7 and
+// the next ones), or it has the answer where it need not validate.
+func (f *Facts) bogus(err error) bool {
+	var e *dns.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	if e.Trouble == dns.Bogus || e.Extended >= 5 && e.Extended <= 12 {
+		return true
+	}
+	unsigned := len(f.Zone.Referral.Servers) > 0 && len(f.Zone.Referral.DS) == 0
+	if e.Trouble != dns.ServerFailed || unsigned && f.inZone(e.Question.Name) {
+		return false // it was something else, and passed
+	}
+	return slices.ContainsFunc(f.Log, func(x Exchange) bool {
+		return x.question.CheckingDisabled && bare(x.question) == bare(e.Question) && x.Error == ""
+	})
+}
+
+// Ours reports whether the trouble lies on the side of who asks.
+func (b Blame) Ours() bool { return b == LocalResolver || b == LocalNetwork }
+
+// theirs reports whether everybody else meets the same trouble: it lies with the zone, its
+// servers or above, and our own side works.
+func (b Blame) theirs() bool { return b == ZoneData || b == ZoneServers || b == ParentZone }
+
+// hides reports whether the resolver says that it hides a name by a policy of its own.
+func (f *Facts) hides(name dns.Name) bool {
+	return slices.ContainsFunc(f.Log, func(x Exchange) bool {
+		return x.Name == name && x.Transport == "" && extendedBlocked <= x.Extended && x.Extended <= extendedProhibited
+	})
+}
+
+// failsDirectly reports whether the zone's own servers fail at the same question.
+func (f *Facts) failsDirectly(err error) bool {
+	var e *dns.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	heard := f.Direct[bare(e.Question)]
+	return len(heard) > 0 && !slices.ContainsFunc(heard, Heard.serves)
+}

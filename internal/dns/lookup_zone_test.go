@@ -1,0 +1,67 @@
+package dns_test
+
+import (
+	"testing"
+	"time"
+
+	"mxward/internal/dns"
+	"mxward/internal/dns/dnstest"
+)
+
+const zoneRecords = `
+@    300 SOA ns1 hostmaster 7 14400 3600 604800 300
+@    300 NS ns2
+@    300 NS ns1
+ns1  300 A 192.0.2.53
+ns2  300 A 192.0.2.54
+@    300 CAA 0 issue "ca.example.net; account=1"
+@    300 CAA 128 TBS "x"
+@    300 DNSKEY 257 3 13 mdsswUyr3DPW132mOi8V9xESWE8jTo0dxCjjnopKl+GqJxpVXckHAeF+KkxLbxILfDLUT0rAK9iUzy1L53eKGQ==
+www  300 CNAME @
+`
+
+// TestZoneLookups: what stands at an apex, in types of our own.
+func TestZoneLookups(t *testing.T) {
+	z, name := dnstest.Zone(t, "example.com", zoneRecords), dns.MustName("example.com")
+	ns, err := dns.LookupNS(t.Context(), z, name)
+	if err != nil || len(ns.Records) != 2 || ns.Records[0] != dns.MustName("ns1.example.com") {
+		t.Errorf("NS %+v, %v", ns, err)
+	}
+	soa, err := dns.LookupSOA(t.Context(), z, name)
+	want := dns.SOA{MName: dns.MustName("ns1.example.com"), RName: dns.MustName("hostmaster.example.com"), Serial: 7, Refresh: 4 * time.Hour, Retry: time.Hour, Expire: 7 * 24 * time.Hour, Minimum: 5 * time.Minute}
+	if err != nil || len(soa.Records) != 1 || soa.Records[0] != want {
+		t.Errorf("SOA %+v, %v", soa, err)
+	}
+	keys, err := dns.LookupKeys(t.Context(), z, name)
+	if err != nil || len(keys.Records) != 1 || !keys.Records[0].Entry || keys.Records[0].Algorithm != 13 || keys.Records[0].KeyTag != 2371 {
+		t.Errorf("DNSKEY %+v, %v", keys, err)
+	}
+	caa, err := dns.LookupCAA(t.Context(), z, dns.MustName("www.example.com"))
+	if err != nil || len(caa.Records) != 2 || caa.Canonical != name {
+		t.Fatalf("CAA %+v, %v", caa, err)
+	}
+	for _, c := range caa.Records {
+		if c != (dns.CAA{Tag: "issue", Value: "ca.example.net; account=1"}) && c != (dns.CAA{Critical: true, Tag: "tbs", Value: "x"}) {
+			t.Errorf("CAA %+v", c)
+		}
+	}
+}
+
+// TestGiven: one server's words are read as a resolver's are, and its failure is a failure.
+func TestGiven(t *testing.T) {
+	z, name := dnstest.Zone(t, "example.com", zoneRecords), dns.MustName("example.com")
+	answer, err := z.Resolve(t.Context(), dns.Question{Name: name, Type: dns.TypeNS})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ns, err := dns.LookupNS(t.Context(), dns.Given(answer), name); err != nil || len(ns.Records) != 2 {
+		t.Errorf("%+v, %v", ns, err)
+	}
+	if _, err := dns.LookupNS(t.Context(), dns.Given(dns.Answer{Rcode: dns.Refused}), name); dns.TroubleOf(err) != dns.ServerFailed {
+		t.Errorf("%v, want that the server failed", err)
+	}
+	none, err := z.Resolve(t.Context(), dns.Question{Name: dns.MustName("gone.example.com"), Type: dns.TypeA})
+	if err != nil || dns.Apex(none) != name || !dns.Apex(dns.Answer{}).IsZero() {
+		t.Errorf("the apex of %+v is %s, %v", none, dns.Apex(none), err)
+	}
+}
