@@ -349,6 +349,9 @@ func delegNoServer(f *Facts) []verdict {
 	if !f.rootsHeard() || f.onlyOurs() {
 		return []verdict{f.zoneUnknown(f.soaQuestion()).by(LocalNetwork)}
 	}
+	if slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return stopped(s.SOA.Err) }) {
+		return []verdict{f.zoneUnknown(f.soaQuestion()).by(Nobody)}
+	}
 	v := fail("none of the servers answers for the zone, while others on the internet are heard", f.soaQuestion(), f.nsQuestion()).by(ZoneServers).sure(Confirmed)
 	if len(f.Zone.Servers) == 0 {
 		v.blame, v.detail = ParentZone, "the parent names servers, and none has an address"
@@ -366,6 +369,8 @@ func (f *Facts) onlyOurs() bool {
 // deaf: a server was not heard. Whether that is its fault shows in others.
 func (f *Facts) deaf(s Server, err error, how string) []verdict {
 	switch {
+	case stopped(err):
+		return []verdict{unknown(f, err, ZoneServers, f.soaQuestion()).at(s.Addr.String())}
 	case dns.TroubleOf(err) == dns.NoNetwork:
 		return []verdict{{status: Unknown, blame: LocalNetwork, target: s.Addr.String(), detail: "this host has no way there", asked: []dns.Question{f.soaQuestion()}}}
 	case !f.rootsHeard() && f.live() == 0:

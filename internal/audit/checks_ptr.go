@@ -81,7 +81,7 @@ func lame(err error) bool {
 
 // reverseTrouble fails only where our own side is fine: then everybody meets it.
 func reverseTrouble(f *Facts, r Reverse) []verdict {
-	if side := f.blame(r.PTR.Err, ThirdParty); side.Ours() {
+	if side := f.blame(r.PTR.Err, ThirdParty); side.Ours() || side == Nobody {
 		return []verdict{unknown(f, r.PTR.Err, ThirdParty, r.question())}
 	}
 	return []verdict{fail(clip(r.PTR.Err.Error()), r.question()).by(ThirdParty).mend("tell the provider of the address")}

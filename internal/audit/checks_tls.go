@@ -197,7 +197,7 @@ func daneDenial(f *Facts) []verdict {
 		}
 		asked := tlsaQuestion(h.Host)
 		side := f.blame(h.Err, f.sideOf(h.Host))
-		if side.Ours() || f.Server.IsValid() && !f.confirms(h.Err) {
+		if side.Ours() || side == Nobody || f.Server.IsValid() && !f.confirms(h.Err) {
 			all = append(all, unknown(f, h.Err, f.sideOf(h.Host), asked).at(h.Host.String()))
 			continue
 		}

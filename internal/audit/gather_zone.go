@@ -19,6 +19,8 @@ const (
 	maxParents = 4  // servers of one zone above that are asked
 	maxServers = 26 // addresses of the zone's own servers that are asked
 	maxDetours = 3  // ways to the names of servers, within each other
+	maxUnglued = 8  // servers without glue of one referral whose addresses are looked for
+	maxServing = 26 // names of the zone's own servers that are looked at
 )
 
 // zone walks from the root to the domain's zone, as a resolver would that trusts nobody, and
@@ -58,7 +60,7 @@ func (g *gatherer) walk(ctx context.Context, name dns.Name, detours int) Zone {
 		case answered != nil:
 			apex := dns.Apex(answered.Said.Answer)
 			z.Absent = answered.Said.Rcode == dns.NXDomain
-			z.Undivided = apex != z.Parent && apex.In(z.Parent)
+			z.Undivided = apex != z.Parent && apex.In(z.Parent) && name.In(apex) // and not where an alias leads
 			if z.Parents == nil || z.Undivided {
 				z.Parents = heard
 			}
@@ -80,6 +82,8 @@ func (g *gatherer) walk(ctx context.Context, name dns.Name, detours int) Zone {
 // that the domain is not even delegated, or have a zone below as well.
 func (z Zone) arrived(apex, above dns.Name) Zone {
 	switch {
+	case z.Undivided && z.Absent && isSuffix(apex):
+		z.Parent, z.Undivided = apex, false // as of uk and co.uk
 	case z.Undivided:
 		z.Name, z.Referral = apex, dns.Referral{}
 	case z.Absent && (z.Parent == dns.Root || isSuffix(z.Parent)):
@@ -117,8 +121,9 @@ func zoneText(n dns.Name) string {
 	return n.String()
 }
 
-// lead gives the first referral downwards, or the first answer of the zone's own.
-func lead(heard []Heard, zone, name dns.Name) (dns.Referral, *Heard) {
+// lead gives the first referral downwards, or the first answer of the zone's own. One server
+// that is behind must not make a domain vanish: a denial counts where nobody says otherwise.
+func lead(heard []Heard, zone, name dns.Name) (ref dns.Referral, answered *Heard) {
 	for i, h := range heard {
 		if h.Err != nil {
 			continue
@@ -126,11 +131,11 @@ func lead(heard []Heard, zone, name dns.Name) (dns.Referral, *Heard) {
 		if ref, ok := dns.ReadReferral(h.Said.Answer, name); ok && ref.Zone != zone && ref.Zone.In(zone) {
 			return ref, nil
 		}
-		if h.serves() {
-			return dns.Referral{}, &heard[i]
+		if h.serves() && (answered == nil || answered.Said.Rcode == dns.NXDomain && h.Said.Rcode == dns.NoError) {
+			answered = &heard[i]
 		}
 	}
-	return dns.Referral{}, nil
+	return dns.Referral{}, answered
 }
 
 // askSome asks a few servers at the same time.
@@ -153,9 +158,11 @@ func (g *gatherer) askSome(ctx context.Context, servers []netip.AddrPort, q dns.
 // addressesOf gives where the servers of a referral are, IPv4 first.
 func (g *gatherer) addressesOf(ctx context.Context, ref dns.Referral, detours int) []netip.AddrPort {
 	var all []netip.AddrPort
+	unglued := 0
 	for _, ns := range ref.Servers {
 		addrs := ref.Glue[ns]
-		if len(addrs) == 0 && !ns.In(ref.Zone) && len(all) < maxParents {
+		if len(addrs) == 0 && !ns.In(ref.Zone) && len(all) < maxParents && unglued < maxUnglued {
+			unglued++
 			addrs = g.addrs(ctx, ns, detours).Records
 		}
 		for _, addr := range addrs {
@@ -206,7 +213,7 @@ func (g *gatherer) addrsFrom(ctx context.Context, servers []netip.AddrPort, name
 
 // nameServers gathers the names of the zone's servers: the parent's word and the child's.
 func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
-	for _, name := range z.Referral.Servers {
+	for _, name := range z.Referral.Servers[:min(maxServing, len(z.Referral.Servers))] {
 		z.Names = append(z.Names, NameServer{Name: name, AtParent: true})
 	}
 	asked := g.addressesOf(ctx, z.Referral, 0)
@@ -225,6 +232,9 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 		}
 		for _, name := range set.Records {
 			i := slices.IndexFunc(z.Names, func(ns NameServer) bool { return ns.Name == name })
+			if i < 0 && len(z.Names) == maxServing {
+				continue
+			}
 			if i < 0 {
 				i = len(z.Names)
 				z.Names = append(z.Names, NameServer{Name: name})

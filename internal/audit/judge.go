@@ -103,10 +103,13 @@ func (f *Facts) put(c Check) []verdict {
 	return c.judge(f)
 }
 
+// denied: the resolver denies what all of the zone's servers know. Where one of them denies it
+// too, the resolver has it from there.
 func (f *Facts) denied() bool {
-	return f.MX.Err == nil && !f.MX.Exists && slices.ContainsFunc(f.Zone.Servers, func(s Server) bool {
-		return s.MX.serves() && s.MX.Said.Rcode == dns.NoError
-	})
+	says := func(rcode dns.Rcode) bool {
+		return slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.MX.serves() && s.MX.Said.Rcode == rcode })
+	}
+	return f.MX.Err == nil && !f.MX.Exists && says(dns.NoError) && !says(dns.NXDomain)
 }
 
 // q is a question about the domain itself.

@@ -13,7 +13,13 @@ import (
 	"mxward/internal/dns"
 )
 
-const maxRecords = 20 // of one answer, in the evidence
+const (
+	maxRecords = 20   // of one answer, in the evidence
+	maxAsked   = 2000 // questions for one domain, whatever its records ask for; ours
+)
+
+// errSpent stands for what was not asked any more.
+var errSpent = fmt.Errorf("no more than %d questions are asked for one domain", maxAsked)
 
 // recorder asks each question once, whoever wants to know, and keeps what came of it.
 type recorder struct {
@@ -24,6 +30,13 @@ type recorder struct {
 	mu    sync.Mutex
 	known map[dns.Question]*known
 	log   []Exchange
+	asked int
+}
+
+// spend reports whether one more question may be asked. It wants r.mu.
+func (r *recorder) spend() bool {
+	r.asked++
+	return r.asked <= maxAsked
 }
 
 // known is one question to the resolver and, once it is done, the answer.
@@ -37,6 +50,10 @@ type known struct {
 func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, error) {
 	r.mu.Lock()
 	k, ok := r.known[q]
+	if !ok && !r.spend() {
+		r.mu.Unlock()
+		return dns.Answer{}, fmt.Errorf("resolve %s: %w", q, errSpent)
+	}
 	if !ok {
 		k = &known{done: make(chan struct{})}
 		if r.known == nil {
@@ -67,6 +84,12 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 
 // ask puts a question to one server.
 func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) Heard {
+	r.mu.Lock()
+	may := r.spend()
+	r.mu.Unlock()
+	if !may {
+		return Heard{Server: server, Err: errSpent}
+	}
 	began := time.Now()
 	said, err := r.asker.Ask(ctx, server, network, q)
 	e := newExchange(q, said.Answer, err, began)

@@ -17,8 +17,8 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 		return LocalResolver
 	case f.Control.Resolver.Err != nil:
 		return LocalNetwork
-	case trouble == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
-		return Nobody // we did not wait any longer
+	case stopped(err):
+		return Nobody
 	case trouble == dns.WorkLimit:
 		return LocalResolver
 	case f.answeredDirectly(err):
@@ -35,6 +35,11 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 		return ParentZone
 	}
 	return theirs
+}
+
+// stopped reports whether it was we who did not wait any longer, or did not ask any more.
+func stopped(err error) bool {
+	return dns.TroubleOf(err) == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, errSpent))
 }
 
 // outside reports whether anybody outside was heard without the resolver.

@@ -1,0 +1,103 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"mxward/internal/dns"
+)
+
+// TestManyServers: whatever a zone's records ask for, one domain costs so much and no more.
+func TestManyServers(t *testing.T) {
+	var delegation, zone strings.Builder
+	for i := range 300 {
+		fmt.Fprintf(&delegation, "example NS ns%d.gone%d.net.\n", i, i)
+		fmt.Fprintf(&zone, "@ NS ns%d.more%d.net.\n@ MX %d mx%d.more%d.net.\n", i, i, i, i, i)
+	}
+	a := animal{delegation: zooDelegation + delegation.String(), add: zone.String()}
+	facts, _ := a.audit(t)
+	if len(facts.Zone.Names) != maxServing || len(facts.Log) > maxAsked {
+		t.Errorf("%d names, %d questions", len(facts.Zone.Names), len(facts.Log))
+	}
+}
+
+// TestSpent: what is not asked any more is nobody's fault.
+func TestSpent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auditor := animal{}.world(t)
+		rec := &recorder{resolver: auditor.Resolver, asker: auditor.Asker, asked: maxAsked}
+		_, err := rec.Resolve(t.Context(), dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeMX})
+		heard := rec.ask(t.Context(), auditor.Roots[0], "udp", dns.Question{Name: dns.Root, Type: dns.TypeNS})
+		if !stopped(err) || !stopped(heard.Err) || len(rec.log) > 0 {
+			t.Errorf("%v, %v, %v", err, heard.Err, rec.log)
+		}
+		facts := auditor.Gather(t.Context(), dns.MustName("example.com"))
+		for i := range facts.Zone.Servers {
+			facts.Zone.Servers[i].SOA = Heard{Err: context.DeadlineExceeded}
+		}
+		for _, f := range Judge(facts, Checks()) {
+			if f.Status == Fail && f.Severity.AtLeast(Error) {
+				t.Errorf("%s: %s", f.ID, f.Detail)
+			}
+		}
+		facts = auditor.Gather(t.Context(), dns.MustName("example.com"))
+		facts.Reverse[0].PTR.Err = context.DeadlineExceeded
+		for _, f := range Judge(facts, Checks()) {
+			if f.ID == "ptr.temperror" && (f.Status != Unknown || f.Blame != Nobody) {
+				t.Errorf("%s: %s %s", f.ID, f.Status, f.Blame)
+			}
+		}
+	})
+}
+
+// TestLead: one server above that is behind does not make the domain vanish.
+func TestLead(t *testing.T) {
+	name, com := dns.MustName("example.com"), dns.MustName("com")
+	heard := func(a dns.Answer) Heard { return Heard{Said: dns.Said{Answer: a}} }
+	denial := heard(dns.Answer{Authoritative: true, Rcode: dns.NXDomain})
+	answered := heard(dns.Answer{Authoritative: true})
+	referral := heard(dns.Answer{Authority: []dns.RR{rr("example.com. 300 NS ns1.example.com.")}})
+	if ref, _ := lead([]Heard{denial, referral}, com, name); ref.Zone != name {
+		t.Errorf("a denial hides the referral: %v", ref)
+	}
+	if _, got := lead([]Heard{denial, answered}, com, name); got == nil || got.Said.Rcode != dns.NoError {
+		t.Errorf("a denial hides the answer: %v", got)
+	}
+	if _, got := lead([]Heard{{Err: context.Canceled}, denial}, com, name); got == nil || got.Said.Rcode != dns.NXDomain {
+		t.Errorf("all deny: %v", got)
+	}
+}
+
+// TestArrived: a server that has a public suffix and the one above says which of them denies the
+// domain, and an alias into a zone below leads nowhere.
+func TestArrived(t *testing.T) {
+	suffix, uk := dns.MustName("co.uk"), dns.MustName("uk")
+	if z := (Zone{Parent: uk, Absent: true, Undivided: true}).arrived(suffix, dns.Root); !z.Name.IsZero() || z.Parent != suffix {
+		t.Errorf("a domain in co.uk is judged by co.uk: %v", z)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		facts := animal{domain: "alias.example.com", add: "alias CNAME end.sub\n", turn: func(q dns.Question, a *dns.Answer) {
+			if q.Name == dns.MustName("alias.example.com") {
+				a.Authority = []dns.RR{rr("sub.example.com. 300 SOA ns1.example.com. hostmaster.example.com. 1 2 3 4 5")}
+			}
+		}}.world(t).Gather(t.Context(), dns.MustName("alias.example.com"))
+		if facts.Zone.Name != dns.MustName("example.com") {
+			t.Errorf("the zone is %s", facts.Zone.Name)
+		}
+	})
+}
+
+// TestDenied: a resolver that heard a server which is behind does not hide anything.
+func TestDenied(t *testing.T) {
+	yes := Heard{Said: dns.Said{Answer: dns.Answer{Authoritative: true}}}
+	no := Heard{Said: dns.Said{Answer: dns.Answer{Authoritative: true, Rcode: dns.NXDomain}}}
+	if f := (&Facts{Zone: Zone{Servers: []Server{{MX: yes}, {MX: yes}}}}); !f.denied() {
+		t.Error("all servers know it")
+	}
+	if f := (&Facts{Zone: Zone{Servers: []Server{{MX: yes}, {MX: no}}}}); f.denied() {
+		t.Error("one server denies it too")
+	}
+}
