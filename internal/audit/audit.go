@@ -97,6 +97,8 @@ type Finding struct {
 	Refs       []string   `json:"refs"`
 	Fix        Fix        `json:"fix"`
 	Evidence   []Exchange `json:"evidence"`
+
+	aside bool // unknown only because this host has no IPv6, while others answer over IPv4
 }
 
 // Fix is how to mend it: in words, and as lines of a zone file to change.

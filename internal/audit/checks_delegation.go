@@ -362,7 +362,7 @@ func delegNoServer(f *Facts) []verdict {
 // onlyOurs reports whether it is this host that has no way to any of the zone's servers.
 func (f *Facts) onlyOurs() bool {
 	return len(f.Zone.Servers) > 0 && !slices.ContainsFunc(f.Zone.Servers, func(s Server) bool {
-		return dns.TroubleOf(s.SOA.Err) != dns.NoNetwork
+		return dns.TroubleOf(s.SOA.Err) != dns.NoNetwork && (s.SOA.Err == nil || !s.Addr.Is6() || f.sixHeard())
 	})
 }
 
@@ -371,12 +371,18 @@ func (f *Facts) deaf(s Server, err error, how string) []verdict {
 	switch {
 	case stopped(err):
 		return []verdict{unknown(f, err, ZoneServers, f.soaQuestion()).at(s.Addr.String())}
-	case dns.TroubleOf(err) == dns.NoNetwork:
-		return []verdict{{status: Unknown, blame: LocalNetwork, target: s.Addr.String(), detail: "this host has no way there", asked: []dns.Question{f.soaQuestion()}}}
+	case dns.TroubleOf(err) == dns.NoNetwork || s.Addr.Is6() && !f.sixHeard():
+		// A zone with servers over IPv4 is judged by those; net.no-ipv6 says the rest.
+		return []verdict{{status: Unknown, blame: LocalNetwork, aside: s.Addr.Is6() && f.live() > 0, target: s.Addr.String(), detail: "this host has no way there", asked: []dns.Question{f.soaQuestion()}}}
 	case !f.rootsHeard() && f.live() == 0:
 		return []verdict{{status: Unknown, blame: LocalNetwork, target: s.Addr.String(), detail: clip(err.Error()), asked: []dns.Question{f.soaQuestion()}}}
 	}
 	return []verdict{fail(fmt.Sprintf("%s does not answer %s: %v", s.Name, how, err), f.soaQuestion()).at(s.Addr.String()).by(ZoneServers)}
+}
+
+// sixHeard reports whether anybody was heard over IPv6.
+func (f *Facts) sixHeard() bool {
+	return slices.ContainsFunc(f.heardAll(), func(h Heard) bool { return h.Err == nil && h.Server.Addr().Is6() })
 }
 
 func delegGlue(f *Facts) []verdict {

@@ -113,6 +113,11 @@ const (
 	extendedProhibited = 18
 )
 
+// hiding reports whether an extended error is one of those.
+func hiding(extended uint16) bool {
+	return extendedBlocked <= extended && extended <= extendedProhibited
+}
+
 func resolverFiltered(f *Facts) []verdict {
 	if f.Control.Resolver.Err != nil {
 		return []verdict{unknown(f, f.Control.Resolver.Err, LocalResolver, rootNS)}
@@ -121,7 +126,7 @@ func resolverFiltered(f *Facts) []verdict {
 	seen := map[dns.Question]bool{}
 	for _, x := range f.Log {
 		resolver := f.Server.IsValid() && x.Server == f.Server.String() && x.Transport == ""
-		if resolver && extendedBlocked <= x.Extended && x.Extended <= extendedProhibited && !seen[bare(x.question)] {
+		if resolver && hiding(x.Extended) && !seen[bare(x.question)] {
 			seen[bare(x.question)] = true
 			all = append(all, fail(fmt.Sprintf("it hides %s by a policy of its own (extended error %d)", x.question, x.Extended), bare(x.question)).at(x.Name.String()).by(LocalResolver))
 		}

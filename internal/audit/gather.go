@@ -24,7 +24,7 @@ const (
 	maxReverse   = 32 // addresses whose names are
 	maxNames     = 10 // of one address (RFC 8601 §3)
 	maxSelectors = 32
-	maxRoots     = 3
+	maxRoots     = 3 // of each family
 )
 
 // Asker puts one question to one server, over "udp" or "tcp", and gives what it says.
@@ -114,7 +114,7 @@ func (g *gatherer) control(ctx context.Context) {
 		},
 	}
 	if g.Asker != nil {
-		roots := g.Roots[:min(maxRoots, len(g.Roots))]
+		roots := someRoots(g.Roots)
 		c.Roots = make([]Heard, len(roots))
 		for i, root := range roots {
 			do = append(do, func(ctx context.Context) { c.Roots[i] = g.rec.ask(ctx, root, "udp", signed) })
@@ -127,6 +127,20 @@ func (g *gatherer) control(ctx context.Context) {
 		}
 	}
 	g.all(ctx, do...)
+}
+
+// someRoots gives a few root servers of each family: what is silent over IPv6 alone says nothing
+// unless somebody is heard that way.
+func someRoots(all []netip.AddrPort) []netip.AddrPort {
+	var some []netip.AddrPort
+	count := map[bool]int{}
+	for _, root := range all {
+		if six := root.Addr().Is6(); count[six] < maxRoots {
+			count[six]++
+			some = append(some, root)
+		}
+	}
+	return some
 }
 
 // hosts looks for the hosts that take the domain's mail, their addresses and the names of those.

@@ -39,6 +39,7 @@ type verdict struct {
 	detail     string
 	fix        Fix
 	asked      []dns.Question // the evidence
+	aside      bool           // of an unknown: it leaves nothing open about the domain
 }
 
 func fail(detail string, asked ...dns.Question) verdict {
@@ -123,7 +124,7 @@ func (f *Facts) absent() bool {
 func (f *Facts) finding(c Check, v verdict) Finding {
 	out := Finding{
 		ID: c.ID, Target: cmp.Or(v.target, f.Domain.String()), Status: v.status, Confidence: cmp.Or(v.confidence, Single),
-		Title: c.Title, Detail: v.detail, Refs: slices.Clone(c.Refs), Fix: v.fix, Evidence: f.evidence(v.asked),
+		Title: c.Title, Detail: v.detail, Refs: slices.Clone(c.Refs), Fix: v.fix, Evidence: f.evidence(v.asked), aside: v.aside,
 	}
 	switch v.status {
 	case Fail:
@@ -183,7 +184,7 @@ func Inconclusive(findings []Finding, checks []Check, least Severity) bool {
 		bad[c.ID] = c.Severity.AtLeast(least)
 	}
 	return slices.ContainsFunc(findings, func(f Finding) bool {
-		return f.Status == Unknown && bad[f.ID] || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least)
+		return f.Status == Unknown && bad[f.ID] && !f.aside || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least)
 	})
 }
 

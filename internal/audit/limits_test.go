@@ -101,3 +101,24 @@ func TestDenied(t *testing.T) {
 		t.Error("one server denies it too")
 	}
 }
+
+// TestAside: what only this host's want of IPv6 leaves open does not make the whole undetermined.
+func TestAside(t *testing.T) {
+	_, findings := animal{delegation: zooDelegation + "ns2.example AAAA 2001:db8::53\n", add: "ns2 AAAA 2001:db8::53\n"}.audit(t)
+	if Failed(findings, Error) {
+		t.Error("the domain is blamed")
+	}
+	for _, f := range findings {
+		if f.ID == "deleg.no-udp" && (f.Status != Unknown || !f.aside) {
+			t.Errorf("%s: %s", f.Target, f.Status)
+		}
+	}
+	unsure := []Finding{{ID: "deleg.no-udp", Status: Unknown}}
+	if !Inconclusive(unsure, Checks(), Error) {
+		t.Error("it is undetermined")
+	}
+	unsure[0].aside = true
+	if Inconclusive(unsure, Checks(), Error) {
+		t.Error("it is undetermined for want of IPv6")
+	}
+}

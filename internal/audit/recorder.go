@@ -78,6 +78,10 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	}
 	e.Again = again(q, r.server, "", true)
 	r.note(e)
+	if r.server.IsValid() && k.err == nil && hiding(e.Extended) {
+		k.err = &dns.Error{Question: q, Trouble: dns.ServerFailed, Extended: e.Extended, Detail: "the resolver hides it by a policy of its own"}
+		k.answer = dns.Answer{}
+	}
 	close(k.done)
 	return k.answer, k.err
 }

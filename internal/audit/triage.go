@@ -21,8 +21,10 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 		return Nobody
 	case trouble == dns.WorkLimit:
 		return LocalResolver
-	case f.answeredDirectly(err):
+	case f.hidden(err), f.answeredDirectly(err):
 		return LocalResolver
+	case f.leadsAway(err) && !f.bogus(err):
+		return ThirdParty
 	case f.bogus(err) && theirs == ZoneServers:
 		return ZoneData
 	case f.bogus(err):
@@ -58,7 +60,36 @@ func (f *Facts) answeredDirectly(err error) bool {
 	if !errors.As(err, &e) || e.Trouble == dns.Bogus || f.bogus(err) {
 		return false
 	}
-	return slices.ContainsFunc(f.Direct[bare(e.Question)], Heard.serves)
+	return slices.ContainsFunc(f.Direct[bare(e.Question)], func(h Heard) bool {
+		_, away := aliasOf(h, e.Question)
+		return h.serves() && !away
+	})
+}
+
+// aliasOf gives the name that an answer ends with where that is an alias of it, and the answer
+// is still to be had there.
+func aliasOf(h Heard, q dns.Question) (dns.Name, bool) {
+	if h.Said.Rcode != dns.NoError {
+		return dns.Name{}, false
+	}
+	target, found := dns.Target(h.Said.Answer, q)
+	return target, !found && target != q.Name
+}
+
+// leadsAway reports whether the zone's servers answer what the resolver failed at by an alias out
+// of the zone: what is wrong there is no fault of theirs, nor of the resolver.
+func (f *Facts) leadsAway(err error) bool {
+	var e *dns.Error
+	return errors.As(err, &e) && slices.ContainsFunc(f.Direct[bare(e.Question)], func(h Heard) bool {
+		target, away := aliasOf(h, e.Question)
+		return h.serves() && away && !f.inZone(target)
+	})
+}
+
+// hidden reports whether a resolver has no answer by a policy of its own.
+func (f *Facts) hidden(err error) bool {
+	var e *dns.Error
+	return f.Server.IsValid() && errors.As(err, &e) && hiding(e.Extended)
 }
 
 // bogus reports whether a resolver failed because of DNSSEC: it says so (RFC 8914 §4.7 and
@@ -90,7 +121,7 @@ func (b Blame) theirs() bool { return b == ZoneData || b == ZoneServers || b == 
 // hides reports whether the resolver says that it hides a name by a policy of its own.
 func (f *Facts) hides(name dns.Name) bool {
 	return slices.ContainsFunc(f.Log, func(x Exchange) bool {
-		return x.Name == name && x.Transport == "" && extendedBlocked <= x.Extended && x.Extended <= extendedProhibited
+		return x.Name == name && x.Transport == "" && hiding(x.Extended)
 	})
 }
 

@@ -52,7 +52,7 @@ func resolverZoo() []animal {
 				return rootNS, true
 			}
 			return dns.Answer{Rcode: dns.NXDomain, Extended: 15}, true
-		}), fails: "resolver.filtered resolver.disagrees", gone: usual, unknown: "mx.missing@local-resolver spf.missing@local-resolver"},
+		}), fails: "resolver.filtered", gone: usual, unknown: "mx.missing@local-resolver spf.missing@local-resolver"},
 		{why: "a resolver that hides a name by policy, and nobody else to ask", forwarded: true, alone: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
 			if q.Name == dns.Root {
 				return rootNS, true
@@ -81,6 +81,25 @@ func resolverZoo() []animal {
 		{why: "servers with IPv6 that this host cannot reach", delegation: zooDelegation + "ns2.example AAAA 2001:db8::53\n", add: "ns2 AAAA 2001:db8::53\n",
 			hosts: map[string]dnstest.Behaviour{"2001:db8::53": dnstest.NoRoute}, fails: "net.no-ipv6", unknown: "deleg.no-udp@local-network@2001:db8::53"},
 		{why: "servers with IPv6 that answer", delegation: zooDelegation + "ns2.example AAAA 2001:db8::53\n", add: "ns2 AAAA 2001:db8::53\n", six: true},
+		{why: "servers with IPv6 that are silent, as all the world over IPv6 is", delegation: zooDelegation + "ns2.example AAAA 2001:db8::53\n", add: "ns2 AAAA 2001:db8::53\n",
+			hosts: map[string]dnstest.Behaviour{"2001:db8::53": dnstest.Silent}, fails: "net.no-ipv6", unknown: "deleg.no-udp@local-network@2001:db8::53"},
+		{why: "a server that is silent over IPv6, while others are heard", delegation: zooDelegation + "ns1.example AAAA 2001:db8::53\nns2.example AAAA 2001:db8::54\n", add: "ns1 AAAA 2001:db8::53\nns2 AAAA 2001:db8::54\n", six: true,
+			hosts: map[string]dnstest.Behaviour{"2001:db8::54": dnstest.Silent}, fails: "deleg.no-udp", blamed: "deleg.no-udp@zone-ns@2001:db8::54"},
+		{why: "an alias to somebody whose servers are silent", forwarded: true, drop: []string{"_dmarc"}, add: "_dmarc CNAME gone.plain.com.\n", com: "plain NS ns1.plain\nns1.plain A 192.0.2.99\n",
+			hosts: map[string]dnstest.Behaviour{"192.0.2.99": dnstest.Silent}, unknown: "dmarc.missing@third-party dmarc.temperror@third-party"},
+		{why: "the same, asked from the root down", drop: []string{"_dmarc"}, add: "_dmarc CNAME gone.plain.com.\n", com: "plain NS ns1.plain\nns1.plain A 192.0.2.99\n",
+			hosts: map[string]dnstest.Behaviour{"192.0.2.99": dnstest.Silent}, unknown: "dmarc.missing@third-party dmarc.temperror@third-party"},
+		{why: "a resolver that hides an MX host by policy", forwarded: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
+			switch {
+			case q.Name == dns.Root:
+				return rootNS, true
+			case q.Name == dns.MustName("mx1.example.com"):
+				return dns.Answer{Rcode: dns.NXDomain, Extended: 15}, true
+			case q.Type == dns.TypeMX && q.Name == dns.MustName("example.com"):
+				return answer("example.com. 300 MX 10 mx1.example.com.", "example.com. 300 MX 20 mx2.example.com."), true
+			}
+			return dns.Answer{}, false
+		}), fails: "resolver.filtered", gone: "mtasts.txt-missing", unknown: "mx.nxdomain@local-resolver@mx1.example.com"},
 		{why: "a resolver that is slow", forwarded: true, slow: 1200 * time.Millisecond, fails: "resolver.slow"},
 	}
 }

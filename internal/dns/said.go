@@ -75,6 +75,15 @@ func Apex(a Answer) Name {
 	return Name{}
 }
 
+// Target gives the name that an answer's aliases lead to, and whether the answer has the records
+// that were asked for there.
+func Target(a Answer, q Question) (end Name, found bool) {
+	end, _ = followAliases(a.Answer, q)
+	return end, slices.ContainsFunc(a.Answer, func(rr RR) bool {
+		return Type(rr.Header().Rrtype) == q.Type && NameOf(rr.Header().Name) == end
+	})
+}
+
 // Signature is one RRSIG record of an answer (RFC 4034 §3.1), without what only a
 // validator needs.
 type Signature struct {
