@@ -113,7 +113,7 @@ func spfChecks() []Check {
 				return nil
 			}
 			return []verdict{fail("it has no MX record and no address, and does not say that nobody sends", f.q(dns.TypeTXT)).
-				mend("say so", Change{"replace", f.Domain.FQDN() + ` TXT "v=spf1 -all"`})}
+				mend("say so", f.denyAll())}
 		})},
 	}
 }

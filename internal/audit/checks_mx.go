@@ -63,7 +63,7 @@ func mxChecks() []Check {
 				return nil
 			}
 			return []verdict{fail("bounces to its senders cannot be delivered, and many receivers refuse them", f.q(dns.TypeMX), f.q(dns.TypeTXT)).
-				mend("say that nobody sends", Change{"replace", f.Domain.FQDN() + ` TXT "v=spf1 -all"`})}
+				mend("say that nobody sends", f.denyAll())}
 		})},
 		{"mx.ip-literal", "an MX record names an address", Error, []string{"RFC 5321 §5.1", "RFC 1123 §2.1"}, eachMX(func(f *Facts, mx dns.MX) []verdict {
 			if _, literal := mx.Host.Addr(); !literal {
@@ -178,6 +178,15 @@ func null(records []dns.MX) bool { return len(records) == 1 && isNull(records[0]
 // deniesAll: the policy is that nobody sends.
 func deniesAll(t *spf.Tree) bool {
 	return t.Err == nil && strings.EqualFold(strings.Join(strings.Fields(t.Record), " "), "v=spf1 -all")
+}
+
+// denyAll is the record by which nobody sends. Where there is none yet, no other TXT record goes.
+func (f *Facts) denyAll() Change {
+	do := "replace"
+	if errors.Is(f.SPF.Err, spf.ErrNotSPF) {
+		do = "add"
+	}
+	return Change{do, f.Domain.FQDN() + ` TXT "v=spf1 -all"`}
 }
 
 // needMX: the MX records, or that there are none, are known.

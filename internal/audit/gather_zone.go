@@ -56,6 +56,11 @@ func (g *gatherer) walk(ctx context.Context, name dns.Name, detours int) Zone {
 		ref, answered := lead(heard, z.Parent, name)
 		switch {
 		case len(ref.Servers) > 0:
+			if lacksGlue(ref) { // it may not have fitted into a datagram, and not every server says so
+				if full, _ := lead(g.askOver(ctx, "tcp", servers, q), z.Parent, name); full.Zone == ref.Zone {
+					ref = full
+				}
+			}
 			z.Parents, z.Referral = heard, ref
 		case answered != nil:
 			apex := dns.Apex(answered.Said.Answer)
@@ -138,14 +143,23 @@ func lead(heard []Heard, zone, name dns.Name) (ref dns.Referral, answered *Heard
 	return dns.Referral{}, answered
 }
 
+// lacksGlue reports whether the address of a server inside the zone is not there.
+func lacksGlue(ref dns.Referral) bool {
+	return slices.ContainsFunc(ref.Servers, func(ns dns.Name) bool { return ns.In(ref.Zone) && len(ref.Glue[ns]) == 0 })
+}
+
 // askSome asks a few servers at the same time.
 func (g *gatherer) askSome(ctx context.Context, servers []netip.AddrPort, q dns.Question) []Heard {
+	return g.askOver(ctx, "udp", servers, q)
+}
+
+func (g *gatherer) askOver(ctx context.Context, network string, servers []netip.AddrPort, q dns.Question) []Heard {
 	servers = servers[:min(maxParents, len(servers))]
 	heard := make([]Heard, len(servers))
 	do := make([]func(context.Context), len(servers))
 	for i, at := range servers {
 		do[i] = func(ctx context.Context) {
-			heard[i] = g.rec.ask(ctx, at, "udp", q)
+			heard[i] = g.rec.ask(ctx, at, network, q)
 			if heard[i].Err == nil && heard[i].Said.Truncated {
 				heard[i] = g.rec.ask(ctx, at, "tcp", q)
 			}

@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -120,5 +121,48 @@ func TestAside(t *testing.T) {
 	unsure[0].aside = true
 	if Inconclusive(unsure, Checks(), Error) {
 		t.Error("it is undetermined for want of IPv6")
+	}
+}
+
+// cut is an Asker to whose datagrams no glue fits, and which does not say so.
+type cut struct{ Asker }
+
+func (c cut) Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error) {
+	said, err := c.Asker.Ask(ctx, server, network, q)
+	if network == "udp" && !said.Authoritative {
+		said.Additional = nil
+	}
+	return said, err
+}
+
+// TestGlueOverTCP: glue that a datagram has no room for is not missing.
+func TestGlueOverTCP(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auditor := animal{}.world(t)
+		auditor.Asker = cut{auditor.Asker}
+		for _, f := range Judge(auditor.Gather(t.Context(), dns.MustName("example.com")), Checks()) {
+			if f.Status == Fail && f.Severity.AtLeast(Warning) {
+				t.Errorf("%s: %s: %s", f.ID, f.Target, f.Detail)
+			}
+		}
+	})
+}
+
+// TestLongTexts: texts that differ only where nobody is shown them differ.
+func TestLongTexts(t *testing.T) {
+	domain := dns.MustName("example.com")
+	at := func(text string) Server {
+		heard := func(line string) Heard {
+			return Heard{Server: netip.MustParseAddrPort("192.0.2.53:53"), Said: dns.Said{Answer: dns.Answer{Authoritative: true, Answer: []dns.RR{rr(line)}}}}
+		}
+		return Server{Addr: netip.MustParseAddr("192.0.2.53"), SOA: heard("example.com. 300 SOA ns1 hostmaster 1 2 3 4 5"), TXT: heard(`example.com. 300 TXT "` + strings.Repeat("x", 220) + text + `"`)}
+	}
+	for _, other := range []string{"a", "b"} {
+		f := &Facts{Domain: domain, Zone: Zone{Name: domain, Servers: []Server{at("a"), at(other)}}}
+		for _, c := range Checks() {
+			if c.ID == "deleg.inconsistent-rrset" && (len(c.judge(f)) > 0) != (other == "b") {
+				t.Errorf("a and %s: %v", other, c.judge(f))
+			}
+		}
 	}
 }
