@@ -111,6 +111,9 @@ func (f *checkFlags) choose() error {
 	if !slices.Contains(audit.Severities(), audit.Severity(f.failOn)) {
 		return fmt.Errorf("--fail-on: expected critical, error, warning, notice or info, got %q", f.failOn)
 	}
+	if len(f.selectors) > audit.MaxSelectors {
+		return fmt.Errorf("--selector: at most %d are looked at, got %d", audit.MaxSelectors, len(f.selectors))
+	}
 	table := audit.Checks()
 	for _, flag := range []struct {
 		name  string

@@ -131,6 +131,7 @@ func TestAgain(t *testing.T) {
 		{again(q, netip.AddrPort{}, "", true), "dig +trace example.com MX"},
 		{again(q, netip.MustParseAddrPort("192.0.2.53:5353"), "", true), "dig @192.0.2.53 -p 5353 example.com MX"},
 		{again(q, netip.MustParseAddrPort("[2001:db8::53]:53"), "tcp", false), "dig @2001:db8::53 +norecurse +tcp example.com MX"},
+		{again(dns.Question{Name: dns.MustName("-f.example.com"), Type: dns.TypeMX}, netip.AddrPort{}, "", true), "dig +trace -q -f.example.com MX"},
 		{again(signed, netip.AddrPort{}, "", true), `dig +trace +dnssec +cdflag 'it\'\''s.example.com' TXT`},
 	} {
 		if tt.got != tt.want {

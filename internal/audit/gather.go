@@ -23,7 +23,7 @@ const (
 	maxHosts     = 20 // MX hosts whose addresses are looked for
 	maxReverse   = 32 // addresses whose names are
 	maxNames     = 10 // of one address (RFC 8601 §3)
-	maxSelectors = 32
+	MaxSelectors = 32
 	maxRoots     = 3 // of each family
 )
 
@@ -210,7 +210,7 @@ func (g *gatherer) texts(ctx context.Context, below string) Fact[string] {
 }
 
 func (g *gatherer) dkim(ctx context.Context) {
-	for _, name := range g.Selectors[:min(maxSelectors, len(g.Selectors))] {
+	for _, name := range g.Selectors[:min(MaxSelectors, len(g.Selectors))] {
 		s := Selector{Name: name}
 		s.Survey, s.Err = dkim.Look(ctx, g.rec, name, g.facts.Domain)
 		g.facts.DKIM = append(g.facts.DKIM, s)

@@ -191,7 +191,7 @@ func (g *gatherer) addressesOf(ctx context.Context, ref dns.Referral, detours in
 
 // allowed: records of strangers do not make us talk to this host or network.
 func (g *gatherer) allowed(addr netip.Addr) bool {
-	return g.AllowLoopback || addr.IsGlobalUnicast() && !addr.IsPrivate()
+	return g.AllowLoopback || global(addr)
 }
 
 // addrs looks for the addresses of a server's name. Where the resolver has none, the name's

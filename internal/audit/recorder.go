@@ -177,6 +177,9 @@ func again(q dns.Question, server netip.AddrPort, network string, recurse bool) 
 	if q.CheckingDisabled {
 		text += " +cdflag"
 	}
+	if name := q.Name.String(); strings.HasPrefix(name, "-") || strings.HasPrefix(name, "+") || strings.HasPrefix(name, "@") {
+		text += " -q" // strangers' names are no options
+	}
 	return text + " " + shellQuoted(q.Name.String()) + " " + q.Type.String()
 }
 
