@@ -3,10 +3,17 @@ package audit
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"mxward/internal/dns"
+)
+
+// The limits of what one check says, whatever stands in the zone; ours.
+const (
+	maxVerdicts = 50
+	maxDetail   = 1000 // octets
 )
 
 // Check is one row of the table.
@@ -81,7 +88,7 @@ func Judge(f *Facts, checks []Check) []Finding {
 		if len(verdicts) == 0 {
 			verdicts = []verdict{{status: Pass}}
 		}
-		for _, v := range verdicts {
+		for _, v := range worst(c, verdicts) {
 			all = append(all, f.finding(c, v))
 		}
 	}
@@ -89,6 +96,26 @@ func Judge(f *Facts, checks []Check) []Finding {
 		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Target, b.Target))
 	})
 	return all
+}
+
+// worst leaves out what is too many; what fails comes first.
+func worst(c Check, verdicts []verdict) []verdict {
+	more := len(verdicts) - maxVerdicts
+	if more <= 0 {
+		return verdicts
+	}
+	slices.SortStableFunc(verdicts, func(a, b verdict) int {
+		rank := func(v verdict) int {
+			if v.status != Fail {
+				return len(Severities())
+			}
+			return cmp.Or(v.severity, c.Severity).rank()
+		}
+		return rank(a) - rank(b)
+	})
+	verdicts = verdicts[:maxVerdicts]
+	verdicts[maxVerdicts-1].detail += fmt.Sprintf("; and %d more like it are left out", more)
+	return verdicts
 }
 
 // put asks a row, unless the domain does not exist: then nothing about it can be right or
@@ -124,7 +151,7 @@ func (f *Facts) absent() bool {
 func (f *Facts) finding(c Check, v verdict) Finding {
 	out := Finding{
 		ID: c.ID, Target: cmp.Or(v.target, f.Domain.String()), Status: v.status, Confidence: cmp.Or(v.confidence, Single),
-		Title: c.Title, Detail: v.detail, Refs: slices.Clone(c.Refs), Fix: v.fix, Evidence: f.evidence(v.asked), aside: v.aside,
+		Title: c.Title, Detail: clipTo(v.detail, maxDetail), Refs: slices.Clone(c.Refs), Fix: v.fix, Evidence: f.evidence(v.asked), aside: v.aside,
 	}
 	switch v.status {
 	case Fail:
@@ -168,8 +195,9 @@ func (f *Facts) twice(asked []dns.Question) bool {
 }
 
 // clip bounds what strangers wrote.
-func clip(s string) string {
-	const most = 400
+func clip(s string) string { return clipTo(s, 400) }
+
+func clipTo(s string, most int) string {
 	if len(s) > most {
 		s = s[:most] + "…"
 	}

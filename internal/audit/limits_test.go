@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -187,5 +188,26 @@ func TestDenyAll(t *testing.T) {
 				t.Errorf("%s: %v", add, f.Fix.Records)
 			}
 		}
+	}
+}
+
+// TestManyFindings: a zone with thousands of faults does not make thousands of findings.
+func TestManyFindings(t *testing.T) {
+	f := &Facts{Domain: dns.MustName("example.com"), MX: Fact[dns.MX]{Set: dns.Set[dns.MX]{Exists: true}}}
+	for i := range 1000 {
+		f.MX.Records = append(f.MX.Records, dns.MX{Host: dns.MustName(fmt.Sprintf("bad_%d.example.com", i))})
+	}
+	i := slices.IndexFunc(Checks(), func(c Check) bool { return c.ID == "mx.invalid-name" })
+	findings := Judge(f, Checks()[i:i+1])
+	if len(findings) != maxVerdicts || !slices.ContainsFunc(findings, func(f Finding) bool { return strings.Contains(f.Detail, "950 more") }) {
+		t.Errorf("%d findings", len(findings))
+	}
+	long := f.finding(Checks()[i], fail(strings.Repeat("x", 5000)))
+	if len(long.Detail) > maxDetail+len("…") {
+		t.Errorf("%d octets", len(long.Detail))
+	}
+	many := append(make([]verdict, maxVerdicts), fail("late"))
+	if kept := worst(Checks()[i], many); kept[0].status != Fail {
+		t.Error("what fails is left out")
 	}
 }
