@@ -85,6 +85,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 			return err
 		}
 		all = append(all, findings...)
+		if cmd.Context().Err() != nil { // what is left would only be unknown
+			return undetermined(fmt.Errorf("check %s: interrupted", domain))
+		}
 	}
 	return f.exit(domains, all)
 }

@@ -65,3 +65,29 @@ func TestGiven(t *testing.T) {
 		t.Errorf("the apex of %+v is %s, %v", none, dns.Apex(none), err)
 	}
 }
+
+func TestTarget(t *testing.T) {
+	q := dns.Question{Name: dns.MustName("a.example"), Type: dns.TypeTXT}
+	record := func(owner, data string) dns.RR {
+		rr, err := dns.ParseRecord(dns.MustName(owner), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rr
+	}
+	alias, text := record("a.example", "300 CNAME b.example."), record("b.example", `300 TXT "x"`)
+	for _, tt := range []struct {
+		section []dns.RR
+		end     string
+		found   bool
+	}{
+		{nil, "a.example", false},
+		{[]dns.RR{alias}, "b.example", false},
+		{[]dns.RR{text, alias}, "b.example", true},
+		{[]dns.RR{text}, "a.example", false},
+	} {
+		if end, found := dns.Target(dns.Answer{Answer: tt.section}, q); end.String() != tt.end || found != tt.found {
+			t.Errorf("%v: %s, %t", tt.section, end, found)
+		}
+	}
+}
