@@ -89,6 +89,9 @@ func delegationChecks() []Check {
 			if s.TCP.Err == nil || s.SOA.Err != nil {
 				return nil // deleg.no-udp says the rest
 			}
+			if !f.tcpHeard() {
+				return []verdict{{status: Unknown, blame: LocalNetwork, target: s.Addr.String(), detail: "nobody at all is heard over TCP", asked: []dns.Question{f.soaQuestion()}}}
+			}
 			return f.deaf(s, s.TCP.Err, "over TCP: larger answers, long TXT records among them, are lost")
 		})},
 		{"deleg.no-udp", "a name server does not answer", Error, []string{"RFC 1035 §4.2.1"}, askedServer(func(f *Facts, s Server) []verdict {
@@ -380,6 +383,12 @@ func (f *Facts) deaf(s Server, err error, how string) []verdict {
 		return []verdict{{status: Unknown, blame: LocalNetwork, target: s.Addr.String(), detail: clip(err.Error()), asked: []dns.Question{f.soaQuestion()}}}
 	}
 	return []verdict{fail(fmt.Sprintf("%s does not answer %s: %v", s.Name, how, err), f.soaQuestion()).at(s.Addr.String()).by(ZoneServers)}
+}
+
+// tcpHeard reports whether anybody outside was heard over TCP: many networks let none out.
+func (f *Facts) tcpHeard() bool {
+	return slices.ContainsFunc(f.Control.OverTCP, func(h Heard) bool { return h.Err == nil }) ||
+		slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.TCP.Err == nil && s.TCP.Server.IsValid() })
 }
 
 // sixHeard reports whether anybody was heard over IPv6.

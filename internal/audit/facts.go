@@ -62,6 +62,7 @@ type Control struct {
 	Signed   Heard            // the root's SOA with signatures, as the resolver gives it
 	TCP      *Heard           // the resolver itself over TCP; nil where it has no address
 	Roots    []Heard          // the root's SOA with signatures from root servers themselves
+	OverTCP  []Heard          // the same over TCP
 }
 
 // Heard is what one server says to one question, or why nothing was heard.

@@ -115,8 +115,9 @@ func (g *gatherer) control(ctx context.Context) {
 	}
 	if g.Asker != nil {
 		roots := someRoots(g.Roots)
-		c.Roots = make([]Heard, len(roots))
+		c.Roots, c.OverTCP = make([]Heard, len(roots)), make([]Heard, len(roots))
 		for i, root := range roots {
+			do = append(do, func(ctx context.Context) { c.OverTCP[i] = g.rec.ask(ctx, root, "tcp", signed) })
 			do = append(do, func(ctx context.Context) { c.Roots[i] = g.rec.ask(ctx, root, "udp", signed) })
 		}
 		if g.Server.IsValid() {

@@ -211,3 +211,26 @@ func TestManyFindings(t *testing.T) {
 		t.Error("what fails is left out")
 	}
 }
+
+// noTCP is an Asker in a network that lets no TCP out to port 53.
+type noTCP struct{ Asker }
+
+func (n noTCP) Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error) {
+	if network == "tcp" {
+		return dns.Said{}, &dns.Error{Question: q, Trouble: dns.NoReply}
+	}
+	return n.Asker.Ask(ctx, server, network, q)
+}
+
+// TestNoTCPHere: a network that lets no TCP out says nothing about the zone's servers.
+func TestNoTCPHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auditor := animal{}.world(t)
+		auditor.Asker = noTCP{auditor.Asker}
+		for _, f := range Judge(auditor.Gather(t.Context(), dns.MustName("example.com")), Checks()) {
+			if f.Status == Fail && f.Severity.AtLeast(Error) || f.ID == "deleg.no-tcp" && (f.Status != Unknown || f.Blame != LocalNetwork) {
+				t.Errorf("%s: %s %s: %s", f.ID, f.Status, f.Blame, f.Detail)
+			}
+		}
+	})
+}
