@@ -399,20 +399,28 @@ func TestMaxInFlight(t *testing.T) {
 	})
 }
 
+// deadWorld has example.com, whose servers answer after 10 ms, and dead0.com to dead49.com,
+// whose servers are silent. There is room for 100 questions.
+func deadWorld(t *testing.T) *world {
+	t.Helper()
+	var com strings.Builder
+	com.WriteString(exampleCom)
+	for i := range 50 {
+		fmt.Fprintf(&com, "dead%d 3600 NS ns.dead%d\nns.dead%d 3600 A 198.51.100.%d\n", i, i, i, i+1)
+	}
+	w := newWorld(t, com.String(), "", "")
+	live := dnstest.Host{Resolver: dnstest.Zone(t, "example.com", wildZone), Delay: 10 * time.Millisecond}
+	w.Set("192.0.2.11", live)
+	w.Set("192.0.2.12", live)
+	w.Resolver.MaxInFlight = 100
+	return w
+}
+
 // A flood of questions for names whose servers are dead takes all the room there is, and
 // live names are answered all the same.
 func TestDeadNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var com strings.Builder
-		com.WriteString(exampleCom)
-		for i := range 50 {
-			fmt.Fprintf(&com, "dead%d 3600 NS ns.dead%d\nns.dead%d 3600 A 198.51.100.%d\n", i, i, i, i+1)
-		}
-		w := newWorld(t, com.String(), "", "")
-		live := dnstest.Host{Resolver: dnstest.Zone(t, "example.com", soa+"@ NS ns1\n@ NS ns2\nns1 A 192.0.2.11\nns2 A 192.0.2.12\n* A 192.0.2.80\n"), Delay: 10 * time.Millisecond}
-		w.Set("192.0.2.11", live)
-		w.Set("192.0.2.12", live)
-		w.Resolver.MaxInFlight = 100
+		w := deadWorld(t)
 		var all sync.WaitGroup
 		var busy atomic.Int32
 		for i := range 2000 {
@@ -460,16 +468,7 @@ func TestDeadNames(t *testing.T) {
 // not wait for them, and of those that wait for room there is an end.
 func TestDeadNamesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var com strings.Builder
-		com.WriteString(exampleCom)
-		for i := range 50 {
-			fmt.Fprintf(&com, "dead%d 3600 NS ns.dead%d\nns.dead%d 3600 A 198.51.100.%d\n", i, i, i, i+1)
-		}
-		w := newWorld(t, com.String(), "", "")
-		live := dnstest.Host{Resolver: dnstest.Zone(t, "example.com", soa+"@ NS ns1\n@ NS ns2\nns1 A 192.0.2.11\nns2 A 192.0.2.12\n* A 192.0.2.80\n"), Delay: 10 * time.Millisecond}
-		w.Set("192.0.2.11", live)
-		w.Set("192.0.2.12", live)
-		w.Resolver.MaxInFlight = 100
+		w := deadWorld(t)
 		w.want("first.example.com A", dns.NoError, "A 192.0.2.80")
 		var all sync.WaitGroup
 		var noRoom atomic.Int32

@@ -97,6 +97,10 @@ func newUDPSocket(family int) (*udpSocket, error) {
 		s.file.Close()
 		return nil, err
 	}
+	if err := s.file.SetDeadline(time.Time{}); err != nil { // the poller did not take it
+		s.file.Close()
+		return nil, os.NewSyscallError("epoll", unix.ENOMEM)
+	}
 	return s, nil
 }
 
@@ -134,8 +138,10 @@ func (s *udpSocket) connect(size uintptr) syscall.Errno {
 func (s *udpSocket) exchange(fd uintptr) bool {
 	if out := s.out; out != nil {
 		s.out = nil
-		_, s.errno = transfer(unix.SYS_SENDTO, fd, out)
-		return s.errno != 0 && s.errno != unix.EAGAIN // without room it is lost, as on the way
+		if _, s.errno = transfer(unix.SYS_SENDTO, fd, out); s.errno == unix.EAGAIN {
+			s.errno = unix.ENOBUFS // it was not sent: our trouble, not the server's silence
+		}
+		return s.errno != 0
 	}
 	s.n, s.errno = transfer(unix.SYS_RECVFROM, fd, s.in)
 	return s.errno != unix.EAGAIN
