@@ -53,8 +53,10 @@ var rooms = map[string][]string{
 	// 5: the small internet. It is above the wiring, so that its gate is the whole real
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
+	// the pages of those checks, built in so that the command can print them; no code
+	"docs/checks": {},
 	// 6: the commands
-	"cmd/mxward": {"internal/app", "internal/audit", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/..."},
+	"cmd/mxward": {"docs/checks", "internal/app", "internal/audit", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/..."},
 	// test-only packages
 	"internal":      {},
 	"test/e2e":      {"internal/..."},
