@@ -35,7 +35,8 @@ It asks the DNS from the root down by itself, or another resolver with --server;
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
 looked at where --selector names them: no question can list them.
 
---only and --skip take ids (spf.ptr) and areas (spf), with commas between them.
+--only and --skip take ids (spf.ptr) and areas (spf), with commas between them. mxward explain
+ID says more about a check.
 
 Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage; 3 nothing is, and what
 is unknown might be, or the resolver or the network here is at fault.`,
