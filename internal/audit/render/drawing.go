@@ -16,6 +16,7 @@ const (
 	rowHeight = 34
 	gap       = 44 // between columns, for the lines
 	headline  = 28
+	border    = 1  // a box's line is half outside
 	maxLabel  = 38 // characters of one box
 )
 
@@ -89,11 +90,14 @@ func (s *sketch) put(column, from int, class, mark, text string) int {
 }
 
 func (s *sketch) rung(r Rung) {
-	name := r.Host.String()
+	mark, class := "", "host"
 	if r.Preference != "" {
-		name = r.Preference + " " + name
+		mark = r.Preference + " "
 	}
-	host := s.put(hostColumn, noCell, "host", "", name)
+	if r.Alias != "" {
+		mark, class = mark+"✗ alias ", "bad" // RFC 2181 §10.3
+	}
+	host := s.put(hostColumn, noCell, class, mark, r.Host.String())
 	if r.Trouble != "" {
 		s.trouble(addressColumn, host, r.Trouble, r.Open)
 		s.row++
@@ -165,20 +169,21 @@ func (s *sketch) place() drawing {
 	for _, c := range s.cells {
 		widths[c.column] = max(widths[c.column], boxWidth(c.text))
 	}
-	d := drawing{Height: headline + s.row*rowHeight}
+	d := drawing{Height: headline + s.row*rowHeight, Width: border}
 	heads := [columns]string{"MX host", "address", "PTR name", "certificate"}
 	for i, w := range widths {
 		if w == 0 {
 			continue
 		}
 		w = max(w, boxWidth(heads[i]))
-		if d.Width > 0 {
+		if i > 0 {
 			d.Width += gap
 		}
 		xs[i], widths[i] = d.Width, w
 		d.Heads = append(d.Heads, label{d.Width + padding, headline / 2, heads[i]})
 		d.Width += w
 	}
+	d.Width += border
 	for _, c := range s.cells {
 		b := box{X: xs[c.column], Y: headline + c.row*rowHeight, Width: boxWidth(c.text), Height: boxHeight, Class: c.class, Text: c.text, Full: c.full}
 		d.Boxes = append(d.Boxes, b)

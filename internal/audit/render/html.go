@@ -31,7 +31,8 @@ var pageText string
 
 // HTML writes one page for all reports. It needs nothing from outside and no script.
 func HTML(w io.Writer, reports []Report, a Audit) error {
-	page, err := template.New("report").Parse(pageText)
+	line := func(s string) string { return clip(s, maxShown) }
+	page, err := template.New("report").Funcs(template.FuncMap{"line": line}).Parse(pageText)
 	if err != nil {
 		return fmt.Errorf("read the page's template: %w", err)
 	}
@@ -82,11 +83,24 @@ type htmlGroup struct {
 
 type htmlFinding struct {
 	ID, Target, Title, Detail, Blame string
-	By, Confidence                   string
+	By, Seen                         string
 	FixText                          string
 	Fixes                            []audit.Change
 	Exchanges                        []htmlExchange
 	Left                             int
+}
+
+// seen says how sure a finding is.
+func seen(c audit.Confidence) string {
+	switch c {
+	case audit.Confirmed:
+		return "seen in two ways"
+	case audit.Single:
+		return "seen in one way"
+	case audit.Flapping:
+		return "answers disagree"
+	}
+	return ""
 }
 
 // htmlReason is why some checks are unknown, with the evidence of the first.
@@ -168,7 +182,7 @@ func verdict(d htmlDomain) string {
 
 func newHTMLFinding(r Report, f audit.Finding) htmlFinding {
 	h := htmlFinding{
-		ID: f.ID, Title: f.Title, Blame: string(f.Blame), By: strings.Join(f.Refs, ", "), Confidence: string(f.Confidence),
+		ID: f.ID, Title: f.Title, Blame: string(f.Blame), By: strings.Join(f.Refs, ", "), Seen: seen(f.Confidence),
 		FixText: clip(f.Fix.Text, maxShown),
 	}
 	if f.Target != r.Domain.String() {
@@ -274,6 +288,9 @@ func newHTMLTree(t *spf.Tree, left *int) htmlTree {
 // finds gives the hosts and addresses that a term names.
 func finds(b spf.Branch) string {
 	var all []string
+	if b.Voids > 0 && b.Tree == nil {
+		return "finds nothing"
+	}
 	for _, h := range b.Hosts {
 		all = append(all, h.String())
 	}

@@ -28,6 +28,7 @@ type Ladder struct {
 type Rung struct {
 	Host       dns.Name
 	Preference string // "" where no MX record names it
+	Alias      string // what it is an alias of
 	Addresses  []Address
 	Trouble    string // why there are no addresses
 	Open       bool   // the trouble is that they could not be asked for
@@ -111,6 +112,9 @@ func newRung(f *audit.Facts, h audit.Host) Rung {
 	if len(f.MX.Records) == 0 {
 		r.Preference = ""
 	}
+	if len(h.A.Aliases) > 0 && r.Preference != "" {
+		r.Alias = h.A.Canonical.String()
+	}
 	addrs := slices.Concat(h.A.Records, h.AAAA.Records)
 	switch err := cmp.Or(errText(h.A.Err), errText(h.AAAA.Err)); {
 	case len(addrs) == 0 && err != "":
@@ -152,6 +156,9 @@ func errText(err error) string {
 	}
 	return clip(err.Error(), maxShown)
 }
+
+// Certificates reports whether there are any.
+func (l Ladder) Certificates() bool { return len(l.clocks()) > 0 }
 
 // clocks gives the ends of the certificates.
 func (l Ladder) clocks() []Clock {
