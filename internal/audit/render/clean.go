@@ -23,11 +23,13 @@ func clean(s string) string {
 
 // clip is clean, and says how much is left out.
 func clip(s string, most int) string {
-	runes := []rune(clean(s))
-	if len(runes) <= most {
-		return string(runes)
+	n := 0
+	for i := range s {
+		if n++; n > most {
+			return fmt.Sprintf("%s… (%d more)", clean(s[:i]), utf8.RuneCountInString(s[i:]))
+		}
 	}
-	return fmt.Sprintf("%s… (%d more)", string(runes[:most]), len(runes)-most)
+	return clean(s)
 }
 
 // middle leaves out the middle of a long name: both ends of names tell them apart.
