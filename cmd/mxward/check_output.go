@@ -61,14 +61,16 @@ func (f *checkFlags) open(stdout io.Writer, domains int) (*checkOutput, error) {
 }
 
 func (o *checkOutput) add(r render.Report) error {
+	var err error
 	switch o.flags.format {
 	case "text":
-		return render.Text(o.w, r, o.flags.verbose)
+		err = render.Text(o.w, r, o.flags.verbose)
 	case "json":
-		return render.JSON(o.w, r, o.several)
+		err = render.JSON(o.w, r, o.several)
+	default:
+		o.held = append(o.held, r)
 	}
-	o.held = append(o.held, r)
-	return nil
+	return o.failed(err)
 }
 
 // finish writes what was held, and puts the file in its place.
@@ -88,10 +90,14 @@ func (o *checkOutput) finish() error {
 	if err == nil && o.file != nil {
 		err = o.file.commit()
 	}
-	if err != nil {
-		return problem(fmt.Errorf("write the %s document: %w", o.flags.format, err))
+	return o.failed(err)
+}
+
+func (o *checkOutput) failed(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return problem(fmt.Errorf("write the findings as %s: %w", o.flags.format, err))
 }
 
 // drop leaves the file as it was; after finish it does nothing.

@@ -123,8 +123,8 @@ func sarifRules(checks []audit.Check) []sarifRule {
 		rules = append(rules, sarifRule{
 			ID: c.ID, Short: sarifText{c.Title}, Configuration: sarifConfig{sarifLevel(c.Severity)}, Properties: sarifProperties{[]string{"dns", "mail", c.Area()}},
 			Help: sarifHelp{
-				Text:     fmt.Sprintf("Where it fails, %s.%s See docs/checks.md.", c.Title, by),
-				Markdown: fmt.Sprintf("Where `%s` fails, %s.%s See `docs/checks.md`.", c.ID, c.Title, by),
+				Text:     fmt.Sprintf("Where it fails, %s.%s See docs/checks/%s.md.", c.Title, by, c.ID),
+				Markdown: fmt.Sprintf("Where `%s` fails, %s.%s See `docs/checks/%s.md`.", c.ID, c.Title, by, c.ID),
 			},
 		})
 	}
