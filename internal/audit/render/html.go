@@ -22,6 +22,7 @@ const (
 	maxReasons   = 100  // of one domain
 	maxExchanges = 10   // of one finding
 	maxRecords   = 10   // of one exchange
+	maxLines     = 60   // of one session
 	maxTerms     = 300  // of one domain's SPF tree
 	maxSPFHosts  = 12   // addresses and hosts of one term
 )
@@ -223,9 +224,14 @@ func newHTMLExchanges(evidence []audit.Exchange) (shown []htmlExchange, left int
 func newHTMLExchange(x audit.Exchange) htmlExchange {
 	h := htmlExchange{
 		Again: clean(x.Again), Said: clip(said(x), maxShown) + " in " + milliseconds(x.RTT) + " ms",
-		When: x.When.UTC().Format(time.RFC3339), Left: max(0, len(x.Records)-maxRecords),
+		When: x.When.UTC().Format(time.RFC3339),
 	}
-	for _, record := range x.Records[:min(maxRecords, len(x.Records))] {
+	most := maxRecords
+	if session(x) {
+		most = maxLines
+	}
+	h.Left = max(0, len(x.Records)-most)
+	for _, record := range x.Records[:min(most, len(x.Records))] {
 		h.Records = append(h.Records, clip(record, maxShown))
 	}
 	return h

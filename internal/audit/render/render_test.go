@@ -369,4 +369,12 @@ func TestText(t *testing.T) {
 	if !strings.Contains(long.String(), "\n    mx.cname spf.missing spf.ptr\n") {
 		t.Errorf("got %q", long.String())
 	}
+	session := Report{Domain: r.Domain, Findings: []audit.Finding{{ID: "smtp.slow", Status: audit.Fail, Severity: audit.Warning, Evidence: []audit.Exchange{{Type: "SMTP", Rcode: "220", Records: []string{"< 220 mx", "> QUIT\r"}, Again: "nc mx 25"}}}}}
+	long.Reset()
+	if err := Text(&long, session, true); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(long.String(), "# 220 in 0.0 ms\n        < 220 mx\n        > QUIT \n") {
+		t.Errorf("got %q", long.String())
+	}
 }

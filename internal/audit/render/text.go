@@ -69,15 +69,23 @@ func (t *text) evidence(f audit.Finding) {
 	}
 	for _, x := range f.Evidence {
 		t.printf("    %s  # %s in %s ms\n", clean(x.Again), said(x), milliseconds(x.RTT))
+		if session(x) {
+			for _, line := range x.Records {
+				t.printf("        %s\n", clean(line))
+			}
+		}
 	}
 }
+
+// session: the records are the lines of a dialogue with a mail host.
+func session(x audit.Exchange) bool { return x.Type == "SMTP" }
 
 // said is what came of a question, in few words.
 func said(x audit.Exchange) string {
 	switch {
 	case x.Error != "":
 		return clean(x.Error)
-	case len(x.Records) > 0:
+	case len(x.Records) > 0 && !session(x):
 		return fmt.Sprintf("%s, %d records", x.Rcode, len(x.Records))
 	}
 	return x.Rcode
