@@ -18,7 +18,7 @@ import (
 )
 
 func newCheck() *cobra.Command {
-	f := checkFlags{format: "text", failOn: string(audit.Error)}
+	f := checkFlags{failOn: string(audit.Error)}
 	cmd := &cobra.Command{
 		Use:   "check DOMAIN...",
 		Short: "is a domain's mail DNS right, whose fault is it if not, and how to mend it",
@@ -54,10 +54,8 @@ is unknown might be, or the resolver or the network here is at fault.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
+	f.outputFlags.add(cmd)
 	flags.BoolVar(&f.json, "json", false, "as --format json: one document (schema "+render.Schema+"), for several domains one in each line")
-	flags.StringVar(&f.format, "format", f.format, "write `text`, json, html, sarif, junit or prometheus")
-	flags.StringVarP(&f.output, "output", "o", "", "write to this `file`, which is replaced when all is written")
-	flags.BoolVar(&f.schema, "schema", false, "print the JSON Schema of --json, and look at nothing")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "also what was asked, with the dig commands that ask again, and what is fine")
 	flags.StringArrayVar(&f.selectors, "selector", nil, "look at the DKIM key of this `selector`; may be given again")
 	flags.StringSliceVar(&f.only, "only", nil, "check these `ids` or areas and nothing else")
@@ -69,11 +67,9 @@ is unknown might be, or the resolver or the network here is at fault.`,
 }
 
 type checkFlags struct {
+	outputFlags
 	resolverFlags
 	json, verbose bool
-	format        string // one of checkFormats
-	output        string
-	schema        bool
 	selectors     []string
 	only, skip    []string
 	failOn        string

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/spf13/cobra"
+
 	"mxward/internal/audit"
 	"mxward/internal/audit/render"
 	"mxward/internal/dns"
@@ -17,6 +19,20 @@ import (
 
 // checkFormats are the words of --format.
 var checkFormats = []string{"text", "json", "html", "sarif", "junit", "prometheus"}
+
+// outputFlags say how findings are written, and where.
+type outputFlags struct {
+	format string // one of checkFormats
+	output string
+	schema bool
+}
+
+func (f *outputFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.format, "format", "text", "write `text`, json, html, sarif, junit or prometheus")
+	flags.StringVarP(&f.output, "output", "o", "", "write to this `file`, which is replaced when all is written")
+	flags.BoolVar(&f.schema, "schema", false, "print the JSON Schema of --json, and look at nothing")
+}
 
 // chooseFormat: --json is the short way to say --format json.
 func (f *checkFlags) chooseFormat(formatSet bool) error {

@@ -36,7 +36,7 @@ func TestCheckOutput(t *testing.T) {
 		{path, false, "old"}, // interrupted
 		{link, true, "new"},  // the link stays one
 	} {
-		f := checkFlags{format: "prometheus", output: c.output}
+		f := checkFlags{outputFlags: outputFlags{format: "prometheus", output: c.output}}
 		out, err := f.open(nil, 1)
 		if err != nil {
 			t.Fatal(err)
