@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// clean makes one line of what strangers wrote, that steers no terminal, no reader of XML and no
+// Clean makes one line of what strangers wrote, that steers no terminal, no reader of XML and no
 // direction of text.
-func clean(s string) string {
+func Clean(s string) string {
 	return strings.Map(func(c rune) rune {
 		switch {
 		case unicode.IsControl(c), c == '\u2028', c == '\u2029':
@@ -21,20 +21,20 @@ func clean(s string) string {
 	}, s)
 }
 
-// clip is clean, and says how much is left out.
+// clip is Clean, and says how much is left out.
 func clip(s string, most int) string {
 	n := 0
 	for i := range s {
 		if n++; n > most {
-			return fmt.Sprintf("%s… (%d more)", clean(s[:i]), utf8.RuneCountInString(s[i:]))
+			return fmt.Sprintf("%s… (%d more)", Clean(s[:i]), utf8.RuneCountInString(s[i:]))
 		}
 	}
-	return clean(s)
+	return Clean(s)
 }
 
 // middle leaves out the middle of a long name: both ends of names tell them apart.
 func middle(s string, most int) string {
-	runes := []rune(clean(s))
+	runes := []rune(Clean(s))
 	if len(runes) <= most {
 		return string(runes)
 	}

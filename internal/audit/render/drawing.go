@@ -85,7 +85,7 @@ type sketch struct {
 }
 
 func (s *sketch) put(column, from int, class, mark, text string) int {
-	s.cells = append(s.cells, cell{column, s.row, from, class, mark + middle(text, maxLabel), mark + clean(text)})
+	s.cells = append(s.cells, cell{column, s.row, from, class, mark + middle(text, maxLabel), mark + Clean(text)})
 	return len(s.cells) - 1
 }
 

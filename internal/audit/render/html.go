@@ -196,7 +196,7 @@ func newHTMLFinding(r Report, f audit.Finding) htmlFinding {
 		if len(c.Record) > maxFix {
 			c = audit.Change{Do: c.Do, Record: fmt.Sprintf("; a record of %d octets is not shown here: --json has it", len(c.Record))}
 		}
-		h.Fixes = append(h.Fixes, audit.Change{Do: clean(c.Do), Record: clean(c.Record)})
+		h.Fixes = append(h.Fixes, audit.Change{Do: Clean(c.Do), Record: Clean(c.Record)})
 	}
 	h.Exchanges, h.Left = newHTMLExchanges(f.Evidence)
 	return h
@@ -223,7 +223,7 @@ func newHTMLExchanges(evidence []audit.Exchange) (shown []htmlExchange, left int
 
 func newHTMLExchange(x audit.Exchange) htmlExchange {
 	h := htmlExchange{
-		Again: clean(x.Again), Said: clip(said(x), maxShown) + " in " + milliseconds(x.RTT) + " ms",
+		Again: Clean(x.Again), Said: clip(said(x), maxShown) + " in " + milliseconds(x.RTT) + " ms",
 		When: x.When.UTC().Format(time.RFC3339),
 	}
 	most := maxRecords

@@ -14,7 +14,7 @@ import (
 // adds what was asked and what is fine.
 func Text(w io.Writer, r Report, verbose bool) error {
 	t := text{domain: r.Domain.String(), verbose: verbose}
-	t.printf("%s: %d found, %d unknown, %d fine\n", clean(r.Domain.Unicode()), r.count(audit.Fail), r.count(audit.Unknown), r.count(audit.Pass))
+	t.printf("%s: %d found, %d unknown, %d fine\n", Clean(r.Domain.Unicode()), r.count(audit.Fail), r.count(audit.Unknown), r.count(audit.Pass))
 	for _, severity := range audit.Severities() {
 		for _, f := range r.fails(severity) {
 			t.finding(string(severity), f)
@@ -45,18 +45,18 @@ func (t *text) printf(format string, args ...any) { fmt.Fprintf(t, format, args.
 func (t *text) finding(word string, f audit.Finding) {
 	t.printf("%s %s: ", word, f.ID)
 	if f.Target != t.domain {
-		t.printf("%s: ", clean(f.Target))
+		t.printf("%s: ", Clean(f.Target))
 	}
 	t.WriteString(f.Title)
 	if f.Detail != "" && f.Detail != f.Title {
-		t.printf(": %s", clean(f.Detail))
+		t.printf(": %s", Clean(f.Detail))
 	}
 	t.printf(" [%s]\n", f.Blame)
 	if f.Fix.Text != "" && f.Status == audit.Fail {
-		t.printf("    %s\n", clean(f.Fix.Text))
+		t.printf("    %s\n", Clean(f.Fix.Text))
 	}
 	for _, c := range f.Fix.Records {
-		t.printf("    %s: %s\n", c.Do, clean(c.Record))
+		t.printf("    %s: %s\n", c.Do, Clean(c.Record))
 	}
 	if t.verbose {
 		t.evidence(f)
@@ -68,10 +68,10 @@ func (t *text) evidence(f audit.Finding) {
 		t.printf("    by %s; %s\n", strings.Join(f.Refs, ", "), f.Confidence)
 	}
 	for _, x := range f.Evidence {
-		t.printf("    %s  # %s in %s ms\n", clean(x.Again), said(x), milliseconds(x.RTT))
+		t.printf("    %s  # %s in %s ms\n", Clean(x.Again), said(x), milliseconds(x.RTT))
 		if session(x) {
 			for _, line := range x.Records {
-				t.printf("        %s\n", clean(line))
+				t.printf("        %s\n", Clean(line))
 			}
 		}
 	}
@@ -84,7 +84,7 @@ func session(x audit.Exchange) bool { return x.Type == "SMTP" }
 func said(x audit.Exchange) string {
 	switch {
 	case x.Error != "":
-		return clean(x.Error)
+		return Clean(x.Error)
 	case len(x.Records) > 0 && !session(x):
 		return fmt.Sprintf("%s, %d records", x.Rcode, len(x.Records))
 	}
@@ -104,7 +104,7 @@ func (t *text) unknown(why reason) {
 		t.finding("unknown", why.Findings[0])
 		return
 	}
-	t.printf("unknown %d checks: %s (%s) [%s]\n", len(why.Findings), clean(why.Detail), areas(why.Findings), why.Blame)
+	t.printf("unknown %d checks: %s (%s) [%s]\n", len(why.Findings), Clean(why.Detail), areas(why.Findings), why.Blame)
 	if !t.verbose {
 		return
 	}
