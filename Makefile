@@ -20,7 +20,7 @@ test: ## everything: setup, vet, linters, all tests with -race, end to end; ends
 	sh test/run.sh
 
 check: ## what can be said without running anything
-	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; echo 'run gofmt -w on these'; exit 1; }
+	@test -z "$$(gofmt -l cmd docs internal test)" || { gofmt -l cmd docs internal test; echo 'run gofmt -w on these'; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 

@@ -1,24 +1,21 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 
+	"mxward/docs/schema"
 	"mxward/internal/audit"
+	"mxward/internal/audit/render"
 	"mxward/internal/dns"
 	"mxward/internal/dns/resolver"
 	"mxward/internal/mailauth/mtasts"
 )
-
-const checkSchema = "mxward.check/1"
 
 func newCheck() *cobra.Command {
 	f := checkFlags{failOn: string(audit.Error)}
@@ -35,6 +32,11 @@ It asks the DNS from the root down by itself, or another resolver with --server;
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
 looked at where --selector names them: no question can list them.
 
+--format html writes one page for a browser, sarif and junit what CI systems read, prometheus
+what node_exporter's textfile collector does; each is one document for all domains, written at
+the end. Text and JSON come as each domain is done. What is milder than --fail-on is no failure
+in junit.
+
 --only and --skip take ids (spf.ptr) and areas (spf), with commas between them. mxward explain
 ID says more about a check.
 
@@ -42,12 +44,19 @@ Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage; 3 nothing i
 is unknown might be, or the resolver or the network here is at fault.`,
 		Example: `  mxward check example.com
   mxward check example.com --verbose --selector 2026a --selector 2026e
-  mxward check example.com example.org --json --skip bimi,caa --fail-on warning`,
-		Args: cobra.MinimumNArgs(1),
+  mxward check example.com example.org --json --skip bimi,caa --fail-on warning
+  mxward check example.com --format html --output example.com.html`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.schema {
+				return cobra.NoArgs(cmd, args)
+			}
+			return cobra.MinimumNArgs(1)(cmd, args)
+		},
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
-	flags.BoolVar(&f.json, "json", false, "one JSON document on stdout (schema "+checkSchema+"), for several domains one in each line")
+	f.outputFlags.add(cmd)
+	flags.BoolVar(&f.json, "json", false, "as --format json: one document (schema "+render.Schema+"), for several domains one in each line")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "also what was asked, with the dig commands that ask again, and what is fine")
 	flags.StringArrayVar(&f.selectors, "selector", nil, "look at the DKIM key of this `selector`; may be given again")
 	flags.StringSliceVar(&f.only, "only", nil, "check these `ids` or areas and nothing else")
@@ -59,6 +68,7 @@ is unknown might be, or the resolver or the network here is at fault.`,
 }
 
 type checkFlags struct {
+	outputFlags
 	resolverFlags
 	json, verbose bool
 	selectors     []string
@@ -68,9 +78,16 @@ type checkFlags struct {
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
+	if f.schema {
+		_, err := io.WriteString(cmd.OutOrStdout(), schema.Check())
+		return err
+	}
 	domains, err := checkDomains(args)
 	if err == nil {
 		err = f.choose()
+	}
+	if err == nil {
+		err = f.chooseFormat(cmd.Flags().Changed("format"))
 	}
 	if err != nil {
 		return usage(err)
@@ -79,16 +96,24 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
+	out, err := f.open(cmd.OutOrStdout(), len(domains))
+	if err != nil {
+		return usage(err)
+	}
+	defer out.drop()
 	var all []audit.Finding
 	for _, domain := range domains {
-		findings := f.look(cmd.Context(), a, domain)
-		if err := f.print(cmd.OutOrStdout(), domain, findings, len(domains) > 1); err != nil {
+		report := f.look(cmd.Context(), a, domain)
+		if err := out.add(report); err != nil {
 			return err
 		}
-		all = append(all, findings...)
+		all = append(all, report.Findings...)
 		if cmd.Context().Err() != nil { // what is left would only be unknown
 			return undetermined(fmt.Errorf("check %s: interrupted", domain))
 		}
+	}
+	if err := out.finish(); err != nil {
+		return err
 	}
 	return f.exit(domains, all)
 }
@@ -168,143 +193,6 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	slices.SortStableFunc(a.Roots, func(x, y netip.AddrPort) int { return x.Addr().BitLen() - y.Addr().BitLen() })
 	a.MTASTS = &mtasts.Fetcher{AllowLoopback: own.AllowLoopback}
 	return a, nil
-}
-
-func (f *checkFlags) look(ctx context.Context, a *audit.Auditor, domain dns.Name) []audit.Finding {
-	return audit.Judge(a.Gather(ctx, domain), f.checks)
-}
-
-// checkDocument is what --json prints; fields are only ever added to it.
-type checkDocument struct {
-	Schema   string          `json:"schema"`
-	Domain   dns.Name        `json:"domain"`
-	Findings []audit.Finding `json:"findings"`
-}
-
-func (f *checkFlags) print(w io.Writer, domain dns.Name, findings []audit.Finding, several bool) error {
-	if !f.json {
-		return printCheck(w, domain, findings, f.verbose)
-	}
-	doc := checkDocument{Schema: checkSchema, Domain: domain, Findings: notNil(findings)}
-	if !several {
-		return writeJSON(w, doc)
-	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(doc)
-}
-
-// printCheck writes for people: the worst first, one line each, then what could not be asked.
-func printCheck(w io.Writer, domain dns.Name, findings []audit.Finding, verbose bool) error {
-	var b strings.Builder
-	count := map[audit.Status]int{}
-	for _, f := range findings {
-		count[f.Status]++
-	}
-	fmt.Fprintf(&b, "%s: %d found, %d unknown, %d fine\n", domain.Unicode(), count[audit.Fail], count[audit.Unknown], count[audit.Pass])
-	for _, severity := range audit.Severities() {
-		for _, f := range findings {
-			if f.Status == audit.Fail && f.Severity == severity {
-				writeFinding(&b, string(severity), domain, f, verbose)
-			}
-		}
-	}
-	writeUnknown(&b, domain, findings, verbose)
-	if verbose {
-		for _, f := range findings {
-			if f.Status == audit.Pass {
-				fmt.Fprintf(&b, "pass %s\n", f.ID)
-			}
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-func writeFinding(b *strings.Builder, word string, domain dns.Name, f audit.Finding, verbose bool) {
-	fmt.Fprintf(b, "%s %s: ", word, f.ID)
-	if f.Target != domain.String() {
-		fmt.Fprintf(b, "%s: ", f.Target)
-	}
-	b.WriteString(f.Title)
-	if f.Detail != "" && f.Detail != f.Title {
-		fmt.Fprintf(b, ": %s", oneLine(f.Detail))
-	}
-	fmt.Fprintf(b, " [%s]\n", f.Blame)
-	if f.Fix.Text != "" && f.Status == audit.Fail {
-		fmt.Fprintf(b, "    %s\n", oneLine(f.Fix.Text))
-	}
-	for _, c := range f.Fix.Records {
-		fmt.Fprintf(b, "    %s: %s\n", c.Do, oneLine(c.Record))
-	}
-	if verbose {
-		writeEvidence(b, f)
-	}
-}
-
-func writeEvidence(b *strings.Builder, f audit.Finding) {
-	if len(f.Refs) > 0 {
-		fmt.Fprintf(b, "    by %s; %s\n", strings.Join(f.Refs, ", "), f.Confidence)
-	}
-	for _, x := range f.Evidence {
-		said := x.Rcode
-		if x.Error != "" {
-			said = oneLine(x.Error)
-		}
-		if len(x.Records) > 0 {
-			said = fmt.Sprintf("%s, %d records", said, len(x.Records))
-		}
-		fmt.Fprintf(b, "    %s  # %s in %s ms\n", x.Again, said, showMS(x.RTT))
-	}
-}
-
-// writeUnknown puts together what could not be determined for the same reason. Where it lies with
-// us, one reason is enough.
-func writeUnknown(b *strings.Builder, domain dns.Name, findings []audit.Finding, verbose bool) {
-	type reason struct {
-		blame  audit.Blame
-		detail string
-	}
-	var reasons []reason
-	ids := map[reason][]audit.Finding{}
-	for _, f := range findings {
-		if f.Status != audit.Unknown {
-			continue
-		}
-		r := reason{f.Blame, f.Detail}
-		if f.Blame.Ours() {
-			r.detail = ""
-		}
-		if ids[r] == nil {
-			reasons = append(reasons, r)
-		}
-		ids[r] = append(ids[r], f)
-	}
-	for _, r := range reasons {
-		same := ids[r]
-		if len(same) == 1 {
-			writeFinding(b, "unknown", domain, same[0], verbose)
-			continue
-		}
-		words := make([]string, len(same))
-		for i, f := range same {
-			words[i] = f.ID
-		}
-		fmt.Fprintf(b, "unknown %d checks: %s [%s]\n    %s\n", len(same), oneLine(same[0].Detail), r.blame, strings.Join(slices.Compact(words), " "))
-		if verbose {
-			writeEvidence(b, same[0])
-		}
-	}
-}
-
-// oneLine keeps what strangers wrote from steering the terminal.
-func oneLine(s string) string {
-	return strings.Map(func(c rune) rune {
-		if c < ' ' || c >= 0x7f && c < 0xa0 {
-			return ' '
-		}
-		return c
-	}, s)
 }
 
 // exit gives the worst: undetermined only where nothing is known to be wrong.

@@ -84,6 +84,11 @@ const (
 	Nobody        Blame = "unknown"
 )
 
+// Blames gives all of them, our own first.
+func Blames() []Blame {
+	return []Blame{LocalResolver, LocalNetwork, ParentZone, ZoneData, ZoneServers, MXHost, PolicyHost, ThirdParty, Nobody}
+}
+
 // Finding is what one check says about one target. Ids never change their meaning.
 type Finding struct {
 	ID         string     `json:"id"`

@@ -9,6 +9,7 @@ import (
 // TestZoo looks at each animal: exactly the ids that it states fail.
 func TestZoo(t *testing.T) {
 	failed, passed := map[string]bool{}, map[string]bool{}
+	document := published(t)
 	for _, a := range zoo() {
 		t.Run(a.why, func(t *testing.T) {
 			facts, findings := a.audit(t)
@@ -17,6 +18,7 @@ func TestZoo(t *testing.T) {
 				passed[f.ID] = passed[f.ID] || f.Status == Pass
 			}
 			a.compare(t, facts, findings)
+			conforms(t, document, facts.Domain, findings)
 		})
 	}
 	for _, c := range Checks() {
