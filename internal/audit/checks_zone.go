@@ -28,28 +28,23 @@ func zoneChecks() []Check {
 	}
 }
 
-// kind is what is known of one type at a name.
+// kind is what is known of one type at the domain.
 type kind struct {
 	typ     dns.Type
 	err     error
 	aliased bool
-	records int
 }
 
 func kindOf[T any](at dns.Name, typ dns.Type, set Fact[T]) kind {
-	return kind{typ, set.Err, slices.Contains(set.Aliases, at), len(set.Records)}
+	return kind{typ, set.Err, slices.Contains(set.Aliases, at)}
 }
 
 // kinds gives what was asked of the domain itself.
 func (f *Facts) kinds() []kind {
-	all := []kind{
+	return []kind{
 		kindOf(f.Domain, dns.TypeMX, f.MX), kindOf(f.Domain, dns.TypeA, f.Own.A), kindOf(f.Domain, dns.TypeAAAA, f.Own.AAAA),
 		kindOf(f.Domain, dns.TypeTXT, f.TXT),
 	}
-	if f.CAA.At == f.Domain {
-		all = append(all, kindOf(f.Domain, dns.TypeCAA, f.CAA.Fact))
-	}
-	return all
 }
 
 // apex reports whether the domain is a zone of its own.
@@ -77,33 +72,29 @@ func cnameAtApex(f *Facts) []verdict {
 	return trouble
 }
 
-// cnameCoexistence compares the answers to several types at one name: with an alias there, all of
-// them are the alias's.
+// cnameCoexistence compares a server's answers to several types at one name: with an alias there,
+// all of them are the alias's. At the apex, it is zone.cname-at-apex.
 func cnameCoexistence(f *Facts) []verdict {
 	var all []verdict
-	look := func(name dns.Name, kinds []kind) {
-		var alias, plain *kind
-		for i, k := range kinds {
+	for _, b := range f.Names.Besides {
+		var aliased, own []dns.Type
+		var asked []dns.Question
+		for _, t := range besideTypes() {
+			h, q := b.Heard[t], dns.Question{Name: b.Name, Type: t}
+			end, found := dns.Target(h.Said.Answer, q)
 			switch {
-			case k.err != nil:
-			case k.aliased:
-				alias = &kinds[i]
-			case k.records > 0:
-				plain = &kinds[i]
+			case !h.serves():
+				continue
+			case end != b.Name:
+				aliased = append(aliased, t)
+			case found:
+				own = append(own, t)
 			}
+			asked = append(asked, q)
 		}
-		if alias == nil || plain == nil {
-			return
-		}
-		all = append(all, fail(fmt.Sprintf("it is an alias for who asks for %s, and has %s records of its own", alias.typ, plain.typ),
-			dns.Question{Name: name, Type: alias.typ}, dns.Question{Name: name, Type: plain.typ}).at(name.String()).mend("drop the alias, or the rest"))
-	}
-	if !f.apex() {
-		look(f.Domain, f.kinds())
-	}
-	for _, h := range f.Hosts {
-		if f.inZone(h.Name) && h.Name != f.Domain {
-			look(h.Name, []kind{kindOf(h.Name, dns.TypeA, h.A), kindOf(h.Name, dns.TypeAAAA, h.AAAA)})
+		if len(aliased) > 0 && len(own) > 0 {
+			all = append(all, fail(fmt.Sprintf("it is an alias for who asks for %s, and has %s records of its own", aliased[0], own[0]), asked...).
+				at(b.Name.String()).mend("drop the alias, or the rest"))
 		}
 	}
 	if len(all) == 0 && f.MX.Err != nil {

@@ -75,8 +75,10 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
 		g.caa,
 	)
-	g.secondOpinion(ctx)
-	g.wildDirectly(ctx)
+	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
+	// these names must not stand in for what mail asks for.
+	g.all(ctx, g.programs, g.challenges, g.names)
+	g.all(ctx, g.secondOpinion, g.wildDirectly, g.besides)
 	f.Log = g.rec.sorted()
 	return f
 }
@@ -152,11 +154,10 @@ func someRoots(all []netip.AddrPort) []netip.AddrPort {
 	return some
 }
 
-// mailHosts looks for the hosts that take the domain's mail, and then for what is known of them
-// elsewhere and what they tell mail programs.
+// mailHosts looks for the hosts that take the domain's mail, and then for what lists say of them.
 func (g *gatherer) mailHosts(ctx context.Context) {
 	g.hosts(ctx)
-	g.all(ctx, g.lists, g.programs, g.challenges, g.names)
+	g.lists(ctx)
 }
 
 // hosts looks for the hosts that take the domain's mail, their addresses and the names of those.

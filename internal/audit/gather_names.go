@@ -4,18 +4,31 @@ import (
 	"context"
 	"crypto/rand"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"mxward/internal/dns"
 )
 
-const maxChallenges = 12 // names whose ACME challenges are looked at; ours
+// The limits of what is asked about names; ours.
+const (
+	maxChallenges = 12 // names whose ACME challenges are looked at
+	maxBesides    = 4  // aliases of which a server is asked whether they are alone
+)
 
 // Names is what stands at names below the domain that mail uses, and at one that nobody has.
 type Names struct {
 	Asked bool
 	Well  []Alias // those of wellNames
 	Wild  Wild
+	// Besides is what one server of the zone has beside an alias.
+	Besides []Beside
+}
+
+// Beside is what a server says to questions for several types at one name.
+type Beside struct {
+	Name  dns.Name
+	Heard map[dns.Type]Heard
 }
 
 // wellNames are the labels below a domain that mail programs and senders ask for.
@@ -108,6 +121,33 @@ func (g *gatherer) wildDirectly(ctx context.Context) {
 		}
 	}
 }
+
+// besides asks a server of the zone what it has at names that are aliases: a resolver that has
+// seen the alias sees nothing else there.
+func (g *gatherer) besides(ctx context.Context) {
+	f := g.facts
+	var names []dns.Name
+	for _, h := range append([]Host{f.Own}, f.Hosts...) {
+		apex := h.Name == f.Zone.Name
+		alias := len(h.A.Aliases)+len(h.AAAA.Aliases) > 0 || h.Name == f.Domain && len(f.MX.Aliases)+len(f.TXT.Aliases) > 0
+		if alias && !apex && f.inZone(h.Name) && !slices.Contains(names, h.Name) && len(names) < maxBesides {
+			names = append(names, h.Name)
+		}
+	}
+	i := slices.IndexFunc(f.Zone.Servers, func(s Server) bool { return s.SOA.serves() })
+	if i < 0 {
+		return
+	}
+	for _, name := range names {
+		b := Beside{name, map[dns.Type]Heard{}}
+		for _, t := range besideTypes() {
+			b.Heard[t] = g.rec.ask(ctx, f.Zone.Servers[i].SOA.Server, "udp", dns.Question{Name: name, Type: t})
+		}
+		f.Names.Besides = append(f.Names.Besides, b)
+	}
+}
+
+func besideTypes() []dns.Type { return []dns.Type{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeTXT} }
 
 // challenges asks where ACME would: for the domain, its own MX hosts and the host of its policy.
 func (g *gatherer) challenges(ctx context.Context) {
