@@ -25,11 +25,10 @@ const (
 
 // Lists is what block lists and allow lists say.
 type Lists struct {
-	Asked    bool
-	Addrs    []Listing
-	Domain   []Listing
-	LeftOut  int // addresses that were not asked for
-	Unlisted int // addresses that no list has: they are none of the world's
+	Asked   bool
+	Addrs   []Listing
+	Domain  []Listing
+	LeftOut int // addresses that were not asked for
 }
 
 // Listing is what one list says of one address, or of the domain.
@@ -89,9 +88,7 @@ func (g *gatherer) listedAddrs() []netip.Addr {
 		for _, addr := range h.addrs() {
 			addr = addr.Unmap()
 			switch {
-			case seen[addr]:
-			case !global(addr):
-				f.Lists.Unlisted++
+			case seen[addr], !global(addr): // no list has what is none of the world's
 			case len(some) == maxListed:
 				f.Lists.LeftOut++
 			default:
