@@ -36,7 +36,7 @@ func needServices(judge func(*Facts) []verdict) func(*Facts) []verdict {
 				return judge(f)
 			}
 		}
-		if err, asked := f.Programs.trouble(); err != nil {
+		if asked, err := f.Programs.trouble(); err != nil {
 			return []verdict{unknown(f, err, ZoneServers, asked)}
 		}
 		return na("there are no SRV records for mail programs")
@@ -44,13 +44,13 @@ func needServices(judge func(*Facts) []verdict) func(*Facts) []verdict {
 }
 
 // trouble gives the first service that could not be asked for.
-func (p Programs) trouble() (error, dns.Question) {
+func (p Programs) trouble() (dns.Question, error) {
 	for _, s := range p.Services {
 		if s.Err != nil {
-			return s.Err, s.question()
+			return s.question(), s.Err
 		}
 	}
-	return nil, dns.Question{}
+	return dns.Question{}, nil
 }
 
 func srvMissing(f *Facts) []verdict {
@@ -61,7 +61,7 @@ func srvMissing(f *Facts) []verdict {
 		}
 		asked = append(asked, s.question())
 	}
-	if err, asked := f.Programs.trouble(); err != nil {
+	if asked, err := f.Programs.trouble(); err != nil {
 		return []verdict{unknown(f, err, ZoneServers, asked)}
 	}
 	return []verdict{fail("people have to type in the names of their servers", asked...).
