@@ -28,9 +28,11 @@ func newCheck() *cobra.Command {
 		Short: "is a domain's mail DNS right, whose fault is it if not, and how to mend it",
 		Long: `Check looks at a domain's mail DNS from outside: its delegation and each of its name servers,
 MX hosts and the names of their addresses, SPF, DMARC, DKIM, MTA-STS, TLS-RPT, DANE, DNSSEC,
-BIMI, CAA, what mail programs are told, ACME challenges, and block lists. First it asks whether it can judge at all: its own resolver and network. What
-could not be asked is unknown, never missing, and each finding says on whose side the trouble
-lies. It needs no configuration and no root; it sends no mail, and talks to no mail server yet.
+BIMI, CAA, what mail programs are told, ACME challenges, and block lists. First it asks whether
+it can judge at all: its own resolver and network. What could not be asked is unknown, never
+missing, and each finding says on whose side the trouble lies. It needs no configuration and no
+root; it sends no mail, and talks to no MX host yet; with servers that SRV records name it
+shakes hands over TLS, and says no more.
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are

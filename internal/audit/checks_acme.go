@@ -6,6 +6,8 @@ import (
 	"mxward/internal/dns"
 )
 
+const maxStale = 5 // values of one name that are named; ours
+
 func acmeChecks() []Check {
 	return []Check{
 		{"acme.stale-challenge", "an ACME challenge was left behind", Notice, []string{"RFC 8555 §8.4"}, eachChallenge(challengeStale)},
@@ -35,8 +37,12 @@ func challengeStale(f *Facts, c Challenge) []verdict {
 	case n == 0 || len(c.TXT.Aliases) > 0:
 		return nil
 	default:
-		return []verdict{fail(fmt.Sprintf("%d values stand there; that is right only while a certificate is being issued", n), c.question()).
-			mend("if none is, let the ACME client take back what it has put there", Change{"delete", c.Name.FQDN() + " TXT"})}
+		var changes []Change
+		for _, value := range c.TXT.Records[:min(maxStale, n)] {
+			changes = append(changes, Change{"delete", c.Name.FQDN() + " TXT " + quoted(clipTo(value, 100))})
+		}
+		return []verdict{fail(fmt.Sprintf("values that stand there: %d; that is right only while a certificate is being issued", n), c.question()).
+			mend("if none is, let the ACME client take back what it has put there", changes...)}
 	}
 }
 

@@ -1,9 +1,11 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"mxward/internal/dns"
 )
@@ -127,8 +129,10 @@ func (f *Facts) srvCert(c Cert) (verdict, bool) {
 	at := fmt.Sprintf("%s:%d", c.Target, c.Port)
 	asked := addrQuestions(c.Target)
 	switch {
-	case c.Err != nil:
+	case errors.Is(c.Err, errNoWay):
 		return unknown(f, c.Err, f.sideOf(c.Target), asked...).at(at), true
+	case c.Err != nil:
+		return unknown(f, c.Err, sideOfConn(c.Err), asked...).at(at), true
 	case c.Leaf.VerifyHostname(c.Target.String()) != nil && c.Leaf.VerifyHostname(f.Domain.String()) != nil:
 		return fail(fmt.Sprintf("its certificate is for %s, and neither for it nor for %s", clipTo(quoted(strings.Join(c.Leaf.DNSNames, " ")), 200), f.Domain), asked...).
 			at(at).by(MXHost).mend("get a certificate with the name that the SRV record has"), true
@@ -138,6 +142,19 @@ func (f *Facts) srvCert(c Cert) (verdict, bool) {
 		return fail("its certificate begins on "+c.Leaf.NotBefore.UTC().Format("2006-01-02"), asked...).at(at).by(MXHost).mend("see that the clocks are right"), true
 	}
 	return verdict{}, false
+}
+
+// sideOfConn says on whose side it lies that a server could not be spoken with. Whether silence is
+// the server's, or of something on the way, cannot be told.
+func sideOfConn(err error) Blame {
+	var slow interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
+		return LocalNetwork
+	case errors.As(err, &slow) && slow.Timeout():
+		return Nobody
+	}
+	return MXHost
 }
 
 // well gives what stands at a label below the domain.

@@ -179,7 +179,7 @@ func ttlLow(f *Facts) []verdict {
 	var all []verdict
 	for _, t := range []dns.Type{dns.TypeMX, dns.TypeTXT} {
 		if ttl, ok := least[t]; ok && ttl < shortTTL {
-			all = append(all, fail(fmt.Sprintf("the %s records are kept for %s: when the zone's servers are gone for a moment, so are they, and with them mail", t, ttl), f.q(t)).
+			all = append(all, fail(fmt.Sprintf("the %s records are kept for %.0f seconds: when the zone's servers are gone for a moment, so are they, and with them mail", t, ttl.Seconds()), f.q(t)).
 				mend("an hour or more is usual, but for the time of a change"))
 		}
 	}
@@ -192,7 +192,7 @@ func ttlHigh(f *Facts) []verdict {
 	var all []verdict
 	for _, t := range []dns.Type{dns.TypeMX, dns.TypeTXT} {
 		if most[t] > longTTL {
-			all = append(all, fail(fmt.Sprintf("the %s records are kept for %s: a mistake in them lasts as long", t, most[t]), f.q(t)).mend("a day is enough"))
+			all = append(all, fail(fmt.Sprintf("the %s records are kept for %.1f days: a mistake in them lasts as long", t, most[t].Hours()/24), f.q(t)).mend("a day is enough"))
 		}
 	}
 	return all

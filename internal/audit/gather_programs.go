@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -137,7 +138,7 @@ func (g *gatherer) certs(ctx context.Context) {
 var errNoWay = errors.New("it has no address to connect to")
 
 func (g *gatherer) cert(ctx context.Context, c *Cert) {
-	c.Err = errNoWay
+	var first error // over IPv4, where there is such an address
 	tried := 0
 	for _, h := range g.facts.Programs.Targets {
 		for _, addr := range h.addrs() {
@@ -149,8 +150,10 @@ func (g *gatherer) cert(ctx context.Context, c *Cert) {
 			if c.Leaf, c.Err = g.Certs.leaf(ctx, netip.AddrPortFrom(addr, c.Port), c.Target); c.Err == nil {
 				return
 			}
+			first = cmp.Or(first, c.Err)
 		}
 	}
+	c.Err = cmp.Or(first, errNoWay)
 }
 
 // leaf shakes hands with a server and gives its certificate, whatever it is.

@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"mxward/internal/dns"
@@ -88,7 +89,11 @@ func autoconfZoo() []animal {
 	const imap = "_imaps._tcp SRV 0 1 993 "
 	refuses := &CertLook{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrUnexpectedEOF }}
 	closed := cert("a server that hangs up", refuses, "")
-	closed.unknown = "autoconf.srv-cert@zone-ns@mx1.example.com:993"
+	closed.unknown = "autoconf.srv-cert@mx-host@mx1.example.com:993"
+	unreached := cert("no way to the server", &CertLook{Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ENETUNREACH}
+	}}, "")
+	unreached.unknown = "autoconf.srv-cert@local-network@mx1.example.com:993"
 	return []animal{
 		srv("no SRV records", "", "autoconf.srv-missing"),
 		srv("a service that is not offered", "_imap._tcp SRV 0 0 0 .\n", ""),
@@ -105,7 +110,7 @@ func autoconfZoo() []animal {
 		cert("a certificate of the domain", certOf("example.com", time.Hour), ""),
 		cert("a certificate of another", certOf("mx1.example.net", time.Hour), "autoconf.srv-cert"),
 		cert("a certificate that has ended", certOf("mx1.example.com", -time.Hour), "autoconf.srv-cert"),
-		closed,
+		closed, unreached,
 	}
 }
 
