@@ -21,7 +21,9 @@ var rooms = map[string][]string{
 	"internal/dns/zone":     {"internal/dns"},
 	"internal/dns/dnssec":   {"internal/dns"},
 	"internal/dns/resolver": {"internal/dns", "internal/dns/dnssec"},
-	"internal/dns/health":   {"internal/dns"}, // is a host's DNS fit for mail
+	"internal/dns/health":   {"internal/dns", "internal/dns/blocklist"}, // is a host's DNS fit for mail
+	// which lists there are, and what their answers mean: for all who ask one
+	"internal/dns/blocklist": {"internal/dns"},
 	// 2: one room, one matter
 	"internal/smtp":              {"internal/mail", "internal/dns"},
 	"internal/smtp/smtptest":     {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
@@ -43,7 +45,7 @@ var rooms = map[string][]string{
 	// 3: rooms that join two
 	"internal/deliver": {"internal/dns", "internal/mail", "internal/smtp"},
 	// the checks of a domain from outside: facts, and a table that judges them
-	"internal/audit":           {"internal/dns", "internal/mailauth/..."},
+	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mailauth/..."},
 	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf"}, // how a report looks, in each format
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received

@@ -13,6 +13,7 @@ import (
 	"mxward/internal/audit"
 	"mxward/internal/audit/render"
 	"mxward/internal/dns"
+	"mxward/internal/dns/blocklist"
 	"mxward/internal/dns/resolver"
 	"mxward/internal/mailauth/mtasts"
 )
@@ -24,9 +25,11 @@ func newCheck() *cobra.Command {
 		Short: "is a domain's mail DNS right, whose fault is it if not, and how to mend it",
 		Long: `Check looks at a domain's mail DNS from outside: its delegation and each of its name servers,
 MX hosts and the names of their addresses, SPF, DMARC, DKIM, MTA-STS, TLS-RPT, DANE, DNSSEC,
-BIMI and CAA. First it asks whether it can judge at all: its own resolver and network. What
-could not be asked is unknown, never missing, and each finding says on whose side the trouble
-lies. It needs no configuration and no root; it sends no mail, and talks to no mail server yet.
+BIMI, CAA, what mail programs are told, ACME challenges, and block lists. First it asks whether
+it can judge at all: its own resolver and network. What could not be asked is unknown, never
+missing, and each finding says on whose side the trouble lies. It needs no configuration and no
+root; it sends no mail, and talks to no MX host yet; with servers that SRV records name it
+shakes hands over TLS, and says no more.
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
@@ -36,6 +39,10 @@ looked at where --selector names them: no question can list them.
 what node_exporter's textfile collector does; each is one document for all domains, written at
 the end. Text and JSON come as each domain is done. What is milder than --fail-on is no failure
 in junit.
+
+Block lists are asked for the addresses of the MX hosts and for the domain, after a look at
+their own test entries. Through a public resolver most of them refuse: then they are unusable,
+and nobody is listed. --skip dnsbl asks none.
 
 --only and --skip take ids (spf.ptr) and areas (spf), with commas between them. mxward explain
 ID says more about a check.
@@ -61,6 +68,7 @@ is unknown might be, or the resolver or the network here is at fault.`,
 	flags.StringArrayVar(&f.selectors, "selector", nil, "look at the DKIM key of this `selector`; may be given again")
 	flags.StringSliceVar(&f.only, "only", nil, "check these `ids` or areas and nothing else")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave out these `ids` or areas")
+	flags.StringSliceVar(&f.lists, "lists", nil, "ask the block lists with these `zones` in place of the well-known ones")
 	flags.StringVar(&f.failOn, "fail-on", f.failOn, "the least `severity` for exit status 1: critical, error, warning, notice or info")
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
@@ -73,6 +81,7 @@ type checkFlags struct {
 	json, verbose bool
 	selectors     []string
 	only, skip    []string
+	lists         []string
 	failOn        string
 	checks        []audit.Check
 }
@@ -192,7 +201,38 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	}
 	slices.SortStableFunc(a.Roots, func(x, y netip.AddrPort) int { return x.Addr().BitLen() - y.Addr().BitLen() })
 	a.MTASTS = &mtasts.Fetcher{AllowLoopback: own.AllowLoopback}
+	if f.wants("autoconf.srv-cert") {
+		a.Certs = &audit.CertLook{}
+	}
+	if a.Lists, err = f.blockLists(); err != nil {
+		return nil, err
+	}
 	return a, nil
+}
+
+// wants reports whether checks of this id or area were chosen.
+func (f *checkFlags) wants(word string) bool {
+	return slices.ContainsFunc(f.checks, func(c audit.Check) bool { return names(c, word) })
+}
+
+// blockLists gives those to ask. Who brings root hints has another internet, where the well-known
+// ones are not.
+func (f *checkFlags) blockLists() ([]blocklist.List, error) {
+	var lists []blocklist.List
+	for _, word := range f.lists {
+		zone, err := dns.ParseName(word)
+		if err != nil || zone == dns.Root {
+			return nil, fmt.Errorf("--lists: expected the zone of a block list, such as zen.spamhaus.org, got %q", word)
+		}
+		lists = append(lists, blocklist.ByZone(zone))
+	}
+	switch {
+	case !f.wants("dnsbl"):
+		return nil, nil
+	case len(lists) == 0 && f.rootHints == "":
+		return blocklist.Open(), nil
+	}
+	return lists, nil
 }
 
 // exit gives the worst: undetermined only where nothing is known to be wrong.

@@ -82,6 +82,18 @@ lost._domainkey.example.com 300 TXT "v=DKIM1; k=ed25519; p=gJqa580Xk5Zevw/xdKKft
 friend 300 A   192.0.2.77
 *._report._dmarc.friend 300 TXT "v=DMARC1"
 `),
+		dns.MustName("bl.example.net"): dnstest.Zone(t, "bl.example.net", `
+@         300 SOA ns hostmaster 1 3600 900 604800 300
+@         300 NS  ns.example.com.
+2.0.0.127 300 A   127.0.0.2
+1.2.0.192 300 A   127.0.0.2
+1.2.0.192 300 TXT "see https://bl.example.net/192.0.2.1"
+`),
+		dns.MustName("zen.spamhaus.org"): dnstest.Zone(t, "zen.spamhaus.org", `
+@ 300 SOA ns hostmaster 1 3600 900 604800 300
+@ 300 NS  ns.example.com.
+* 300 A   127.255.255.254
+`),
 	}, Default: dns.ResolverFunc(func(context.Context, dns.Question) (dns.Answer, error) {
 		return dns.Answer{Rcode: dns.NXDomain}, nil
 	})})

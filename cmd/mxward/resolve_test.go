@@ -35,7 +35,7 @@ func serveWorld(t *testing.T, public bool) string {
 		zones[q.Name] = dnstest.Zone(t, q.Name.String(), top+"@ 300 MX 10 mx\n")
 	}
 	for _, list := range questions.Lists {
-		zones[list] = dnstest.Zone(t, list.String(), top+"2.0.0.127 300 A "+code+"\n")
+		zones[list.Zone] = dnstest.Zone(t, list.Zone.String(), top+"2.0.0.127 300 A "+code+"\n")
 	}
 	for range 20 { // until a port is free for both
 		pc, err := net.ListenPacket("udp", "127.0.0.1:0")

@@ -1,14 +1,14 @@
 // Package audit looks at a domain's mail DNS as the outside world sees it and says what is
 // wrong, whose fault it is, and how to mend it. Its rules are those of the standards that
 // each row of the table of checks names, among them RFC 1034, RFC 5321, RFC 7208, RFC 9989,
-// RFC 8461, RFC 8460, RFC 7672, RFC 4035 and RFC 8659.
+// RFC 8461, RFC 8460, RFC 7672, RFC 4035, RFC 8659, RFC 5782, RFC 6186 and RFC 8555.
 //
 // It works in two steps. Gather asks, and keeps for every fact also that it could not be
 // had; Judge asks nobody: it puts the facts to the table (checks.go), one row for each id.
 // "Could not ask" is never "is not there": a check whose facts are missing is unknown, and
 // triage.go says on whose side the trouble lies.
 //
-// Not implemented: SMTP sessions, block lists, registries (expiry, AS numbers), the files
+// Not implemented: SMTP sessions, registries (expiry, AS numbers), the files
 // that BIMI names, profiles, a plan to compare with. docs/checks.md lists which ids are
 // checked.
 package audit
@@ -103,7 +103,7 @@ type Finding struct {
 	Fix        Fix        `json:"fix"`
 	Evidence   []Exchange `json:"evidence"`
 
-	aside bool // unknown only because this host has no IPv6, while others answer over IPv4
+	aside bool // unknown, and nothing about the domain's own DNS is open by that: for want of IPv6 here alone, or of a list that answers
 }
 
 // Fix is how to mend it: in words, and as lines of a zone file to change.

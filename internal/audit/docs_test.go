@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"mxward/internal/dns/blocklist"
 )
 
 // TestDocs holds docs/checks.md against the table. UPDATE=1 writes it anew.
@@ -18,7 +20,7 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	const begin = "| id | what is wrong | severity | by | checked |\n|---|---|---|---|---|\n"
-	head, _, ok := strings.Cut(string(text), begin)
+	head, rest, ok := strings.Cut(string(text), begin)
 	if !ok {
 		t.Fatalf("%s has no table", file)
 	}
@@ -30,6 +32,8 @@ func TestDocs(t *testing.T) {
 		}
 		want += fmt.Sprintf("| `%s` | %s | %s | %s | %s |\n", c.ID, c.Title, c.Severity, strings.Join(c.Refs, ", "), checked)
 	}
+	_, tail, _ := strings.Cut(rest, "\n## ")
+	want += "\n## What the block-list codes mean\n" + listDocs(t, "## "+tail)
 	if want == string(text) {
 		return
 	}
@@ -39,6 +43,38 @@ func TestDocs(t *testing.T) {
 	if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// listDocs gives what stands below that heading: words, and a table of the lists that are known.
+func listDocs(t *testing.T, text string) string {
+	t.Helper()
+	const begin = "| list | answer | class | what it means |\n|---|---|---|---|\n"
+	words, _, ok := strings.Cut(text, begin)
+	words, found := strings.CutPrefix(words, "## What the block-list codes mean\n")
+	if !ok || !found {
+		t.Fatal("there is no table of lists")
+	}
+	var b strings.Builder
+	b.WriteString(words + begin)
+	for _, l := range blocklist.Known() {
+		name := fmt.Sprintf("%s, `%s`", l.Name, l.Zone)
+		if l.Registration {
+			name += " (not asked unless `--lists` names it: it answers only those who are registered)"
+		}
+		for _, c := range l.Codes {
+			answer := c.Answer
+			if l.Bits && c.Class != blocklist.Refused {
+				answer = "bit " + answer[strings.LastIndexByte(answer, '.')+1:]
+			}
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, answer, c.Class, c.Meaning)
+			name = ""
+		}
+	}
+	b.WriteString("\nAs documented by:\n\n")
+	for _, l := range blocklist.Known() {
+		fmt.Fprintf(&b, "- %s: <%s>; to look it up and to change it: <%s>\n", l.Name, l.Source, l.Removal)
+	}
+	return b.String()
 }
 
 // TestTable: ids are unique, each row can be understood, and what is checked names its standard.

@@ -42,6 +42,11 @@ type Facts struct {
 	DANE   *tlsa.Survey
 	BIMI   Fact[string]
 	CAA    CAA
+
+	Lists      Lists
+	Programs   Programs
+	Challenges []Challenge
+	Names      Names
 }
 
 // Fact is one typed answer, or why there is none.

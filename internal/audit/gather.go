@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/dns/blocklist"
 	"mxward/internal/mailauth/dkim"
 	"mxward/internal/mailauth/dmarc"
 	"mxward/internal/mailauth/mtasts"
@@ -46,9 +47,15 @@ type Auditor struct {
 	MTASTS *mtasts.Fetcher
 	// Selectors are the DKIM selectors to look at: no question can list them.
 	Selectors []string
+	// Lists are the block lists and allow lists to ask; nil leaves them out.
+	Lists []blocklist.List
+	// Certs looks at the certificates of the servers that SRV records name; nil leaves them out.
+	Certs *CertLook
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
 	// no domain's records make us talk to this host or network.
 	AllowLoopback bool
+
+	probes probes
 }
 
 // Gather finds out all that the checks want to know about a domain.
@@ -58,7 +65,7 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback}
 	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
 	g.all(ctx,
-		g.control, g.zone, g.hosts,
+		g.control, g.zone, g.mailHosts,
 		func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
 		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
@@ -68,7 +75,10 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
 		g.caa,
 	)
-	g.secondOpinion(ctx)
+	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
+	// these names must not stand in for what mail asks for.
+	g.all(ctx, g.programs, g.challenges, g.names)
+	g.all(ctx, g.secondOpinion, g.wildDirectly, g.besides)
 	f.Log = g.rec.sorted()
 	return f
 }
@@ -142,6 +152,12 @@ func someRoots(all []netip.AddrPort) []netip.AddrPort {
 		}
 	}
 	return some
+}
+
+// mailHosts looks for the hosts that take the domain's mail, and then for what lists say of them.
+func (g *gatherer) mailHosts(ctx context.Context) {
+	g.hosts(ctx)
+	g.lists(ctx)
 }
 
 // hosts looks for the hosts that take the domain's mail, their addresses and the names of those.

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/dns/blocklist"
 	"mxward/internal/dns/dnssec"
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/dns/resolver"
@@ -81,6 +82,9 @@ _smtp._tls TXT "v=TLSRPTv1; rua=mailto:tls@example.com"
 default._bimi TXT "v=BIMI1; l=https://example.com/logo.svg; a=https://example.com/logo.pem"
 @     CAA 0 issue "ca.example.net"
 s1._domainkey TXT "v=DKIM1; k=ed25519; p=gJqa580Xk5Zevw/xdKKftoCJ8VIhv2xckvLH7XmqGiY="
+_imaps._tcp SRV 0 1 993 mx1
+autoconfig A 203.0.113.80
+autodiscover A 203.0.113.80
 `
 
 const zooPTR = `
@@ -127,6 +131,8 @@ type animal struct {
 	forwarded    bool
 	plain        string // the zone plain.com, which is never signed
 	domain       string // "" is example.com
+	lists        []blocklist.List
+	certs        *CertLook
 
 	// fails are the ids that fail, besides those of any domain here (usual); gone are those
 	// of the usual that do not.
@@ -274,7 +280,7 @@ func (a animal) world(t *testing.T) *Auditor {
 		}
 		return r
 	}
-	auditor := &Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort(rootAt + ":53")}, Selectors: a.selectors}
+	auditor := &Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort(rootAt + ":53")}, Selectors: a.selectors, Lists: a.lists, Certs: a.certs}
 	if a.forwarded {
 		r := a.forward
 		if r == nil {

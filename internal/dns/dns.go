@@ -88,6 +88,7 @@ const (
 
 	TypeDNSKEY = Type(wire.TypeDNSKEY)
 	TypeCAA    = Type(wire.TypeCAA)
+	TypeSRV    = Type(wire.TypeSRV)
 )
 
 // String gives the mnemonic, or TYPEnnn (RFC 3597 §5).

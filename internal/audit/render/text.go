@@ -26,7 +26,7 @@ func Text(w io.Writer, r Report, verbose bool) error {
 	if verbose {
 		for _, f := range r.Findings {
 			if f.Status == audit.Pass {
-				t.printf("pass %s\n", f.ID)
+				t.pass(f)
 			}
 		}
 	}
@@ -61,6 +61,18 @@ func (t *text) finding(word string, f audit.Finding) {
 	if t.verbose {
 		t.evidence(f)
 	}
+}
+
+// pass says what was found where nothing is wrong.
+func (t *text) pass(f audit.Finding) {
+	t.printf("pass %s", f.ID)
+	if f.Target != t.domain {
+		t.printf(": %s", Clean(f.Target))
+	}
+	if f.Detail != "" {
+		t.printf(": %s", Clean(f.Detail))
+	}
+	t.WriteString("\n")
 }
 
 func (t *text) evidence(f audit.Finding) {

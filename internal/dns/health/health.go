@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/dns/blocklist"
 )
 
 // The bounds of an examination.
@@ -43,7 +44,7 @@ type Questions struct {
 	Names  []dns.Question // that exist and that mail hosts ask for
 	NoSuch dns.Name       // a zone with no name like the random one that is asked for
 	Signed dns.Question   // a name with a good signature
-	Lists  []dns.Name     // block lists with the test entries of RFC 5782 §5
+	Lists  []blocklist.List
 }
 
 // Standard gives questions about big mail domains and open block lists.
@@ -55,8 +56,10 @@ func Standard() Questions {
 	for _, name := range []string{"gmail.com", "outlook.com", "yahoo.com", "icloud.com", "gmx.net"} {
 		q.Names = append(q.Names, dns.Question{Name: dns.MustName(name), Type: dns.TypeMX})
 	}
-	for _, list := range []string{"zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com", "bl.mailspike.net"} {
-		q.Lists = append(q.Lists, dns.MustName(list))
+	for _, list := range blocklist.Open() {
+		if list.Kind == blocklist.Addresses && list.Weight > blocklist.Minor {
+			q.Lists = append(q.Lists, list)
+		}
 	}
 	return q
 }
@@ -334,59 +337,18 @@ func (s *subject) dnssec(ctx context.Context) Finding {
 // list looks at the test entries of a block list (RFC 5782 §5): 127.0.0.2 is listed,
 // 127.0.0.1 never is. What the list's operator thinks of who asks, it says with
 // 127.255.255.0/24.
-func (s *subject) list(ctx context.Context, list dns.Name) Finding {
-	f := Finding{ID: "list." + list.String(), Verdict: Good, Text: "it answers"}
-	listed, err := s.entry(ctx, "2.0.0.127", list)
-	if err != nil {
-		f.Verdict, f.Text = Unknown, words(err)
-		return f
-	}
-	for _, a := range listed {
-		if text := refusal(a); text != "" {
-			f.Verdict, f.Text = Bad, fmt.Sprintf("the list refuses: %s (%s)", text, a)
-			return f
-		}
-	}
-	never, err := s.entry(ctx, "1.0.0.127", list)
-	switch {
-	case err != nil:
-		f.Verdict, f.Text = Unknown, words(err)
-	case len(never) > 0:
-		f.Verdict, f.Text = Note, "the list lists everything: it is of no use now"
-	case len(listed) == 0:
-		f.Verdict, f.Text = Bad, "the list's test entry is not there: the list does not answer whoever asks from here"
-	case !loopback.Contains(listed[0]):
-		f.Verdict, f.Text = Bad, fmt.Sprintf("somebody answers in the list's place, with %s", listed[0])
+func (s *subject) list(ctx context.Context, list blocklist.List) Finding {
+	f := Finding{ID: "list." + list.Zone.String(), Verdict: Good, Text: "it answers"}
+	switch v := list.Alive(list.Ask(ctx, s.ask, false)); v.Unusable {
+	case "":
+	case blocklist.Silent:
+		f.Verdict, f.Text = Unknown, words(v.Err)
+	case blocklist.Everything:
+		f.Verdict, f.Text = Note, v.Text
+	default:
+		f.Verdict, f.Text = Bad, v.Text
 	}
 	return f
-}
-
-func (s *subject) entry(ctx context.Context, reversed string, list dns.Name) ([]netip.Addr, error) {
-	name, err := dns.ParseName(reversed + "." + list.FQDN())
-	if err != nil {
-		return nil, err
-	}
-	set, err := dns.LookupAddrsOf(ctx, s.ask, name, dns.TypeA)
-	return set.Records, err
-}
-
-var loopback = netip.MustParsePrefix("127.0.0.0/8")
-
-// refusal gives what a list's operator means by an answer that is no listing, "" for a
-// listing. Spamhaus has begun with these codes; others have taken them over.
-func refusal(a netip.Addr) string {
-	switch a.String() {
-	case "127.255.255.252":
-		return "it does not know the zone's name"
-	case "127.255.255.254":
-		return "it sees a public resolver"
-	case "127.255.255.255":
-		return "it sees too many questions"
-	}
-	if netip.MustParsePrefix("127.255.255.0/24").Contains(a) {
-		return "an error code"
-	}
-	return ""
 }
 
 // words says an error shorter than it says itself: the finding tells the question.

@@ -12,6 +12,7 @@ import (
 	wire "github.com/miekg/dns"
 
 	"mxward/internal/dns"
+	"mxward/internal/dns/blocklist"
 	"mxward/internal/dns/dnstest"
 )
 
@@ -26,7 +27,7 @@ var questions = Questions{
 	},
 	NoSuch: dns.MustName("com"),
 	Signed: dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeMX},
-	Lists:  []dns.Name{dns.MustName("bl.example.net")},
+	Lists:  []blocklist.List{blocklist.Plain(dns.MustName("bl.example.net"))},
 }
 
 func record(text string) dns.RR {
@@ -249,6 +250,11 @@ func TestParseResolvConf(t *testing.T) {
 // The standard questions can be asked.
 func TestStandard(t *testing.T) {
 	q := Standard()
+	for i, zone := range []string{"zen.spamhaus.org", "bl.spamcop.net", "psbl.surriel.com", "bl.mailspike.net"} {
+		if i >= len(q.Lists) || q.Lists[i].Zone.String() != zone { // their ids are promised
+			t.Errorf("list %d is not %s", i, zone)
+		}
+	}
 	if len(q.Names) < 3 || len(q.Lists) < 3 || q.NoSuch.IsZero() || q.Signed.Name.IsZero() {
 		t.Errorf("%+v", q)
 	}
