@@ -3,13 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 
 	"github.com/spf13/cobra"
 
-	"mxward/docs/schema"
 	"mxward/internal/audit"
 	"mxward/internal/audit/render"
 	"mxward/internal/dns"
@@ -55,7 +53,7 @@ is unknown might be, or the resolver or the network here is at fault.`,
   mxward check example.com --format html --output example.com.html`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if f.schema {
-				return cobra.NoArgs(cmd, args)
+				return nil
 			}
 			return cobra.MinimumNArgs(1)(cmd, args)
 		},
@@ -88,8 +86,7 @@ type checkFlags struct {
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if f.schema {
-		_, err := io.WriteString(cmd.OutOrStdout(), schema.Check())
-		return err
+		return printSchema(cmd, args)
 	}
 	domains, err := checkDomains(args)
 	if err == nil {

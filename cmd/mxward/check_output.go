@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mxward/docs/schema"
 	"mxward/internal/audit"
 	"mxward/internal/audit/render"
 	"mxward/internal/dns"
@@ -32,6 +33,14 @@ func (f *outputFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.format, "format", "text", "write `text`, json, html, sarif, junit or prometheus")
 	flags.StringVarP(&f.output, "output", "o", "", "write to this `file`, which is replaced when all is written")
 	flags.BoolVar(&f.schema, "schema", false, "print the JSON Schema of --json, and look at nothing")
+}
+
+func printSchema(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage(errors.New("--schema takes no domain"))
+	}
+	_, err := io.WriteString(cmd.OutOrStdout(), schema.Check())
+	return err
 }
 
 // chooseFormat: --json is the short way to say --format json.

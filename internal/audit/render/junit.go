@@ -102,9 +102,9 @@ func newJUnitCase(r Report, same []audit.Finding, a Audit) junitCase {
 	var bad, open, mild, quiet []audit.Finding
 	for _, f := range same {
 		switch {
-		case f.Status == audit.Fail && f.Severity.AtLeast(a.FailOn):
+		case audit.Failed([]audit.Finding{f}, a.FailOn):
 			bad = append(bad, f)
-		case f.Status == audit.Unknown && audit.Inconclusive([]audit.Finding{f}, a.Checks, a.FailOn):
+		case audit.Inconclusive([]audit.Finding{f}, a.Checks, a.FailOn): // unknown, or our own trouble
 			open = append(open, f)
 		case f.Status == audit.Fail:
 			mild = append(mild, f)

@@ -316,6 +316,11 @@ func TestJUnit(t *testing.T) {
 	if s.Tests != 7 || s.Failures != 1 || s.Errors != 1 || s.Skipped != 2 {
 		t.Errorf("%d tests, %d failures, %d errors, %d skipped", s.Tests, s.Failures, s.Errors, s.Skipped)
 	}
+	ours := fail("resolver.unreachable", "192.0.2.53", audit.Critical)
+	ours.Blame = audit.LocalResolver // it is not held against the domain
+	if s := newJUnitSuite(Report{Findings: []audit.Finding{ours}}, Audit{FailOn: audit.Error}); s.Failures != 0 || s.Errors != 1 {
+		t.Errorf("our own trouble: %d failures, %d errors", s.Failures, s.Errors)
+	}
 	if c := s.Cases[0]; c.Failure == nil || !strings.Contains(c.Failure.Message, "(and 1 more)") || !strings.Contains(c.Failure.Text, "b.example.com") {
 		t.Errorf("%+v", c.Failure)
 	}
