@@ -130,4 +130,5 @@ type Exchange struct {
 	Again     string    `json:"again"` // the command that shows it again
 
 	question dns.Question
+	err      error
 }
