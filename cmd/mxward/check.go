@@ -16,9 +16,15 @@ import (
 	"mxward/internal/dns"
 	"mxward/internal/dns/resolver"
 	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/rdap"
 )
 
-const checkSchema = "mxward.check/1"
+const (
+	checkSchema = "mxward.check/1"
+	// forgedName is kept by its owner with DS records that mean none of its keys, so that people
+	// can see whether a resolver validates. If it is not, it says nothing.
+	forgedName = "dnssec-failed.org"
+)
 
 func newCheck() *cobra.Command {
 	f := checkFlags{failOn: string(audit.Error)}
@@ -54,6 +60,8 @@ is unknown might be, or the resolver or the network here is at fault.`,
 	flags.StringVar(&f.failOn, "fail-on", f.failOn, "the least `severity` for exit status 1: critical, error, warning, notice or info")
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
+	flags.StringArrayVar(&f.senders, "sender", nil, "hold this `address`, which sends the domain's mail, against SPF; may be given again")
+	flags.BoolVar(&f.registries, "registries", false, "ask third parties too: the registry when the domain's registration ends (RDAP), and a public zone for the networks of its name servers")
 	return cmd
 }
 
@@ -63,6 +71,8 @@ type checkFlags struct {
 	selectors     []string
 	only, skip    []string
 	failOn        string
+	senders       []string
+	registries    bool
 	checks        []audit.Check
 }
 
@@ -80,6 +90,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	var all []audit.Finding
 	for _, domain := range domains {
+		if audit.PublicSuffix(domain) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "mxward: check: %s is a public suffix, below which others register their domains: unless it takes mail itself, its delegation, its SOA record, DNSSEC and DMARC are looked at, and the checks of mail do not apply\n", domain)
+		}
 		findings := f.look(cmd.Context(), a, domain)
 		if err := f.print(cmd.OutOrStdout(), domain, findings, len(domains) > 1); err != nil {
 			return err
@@ -113,6 +126,9 @@ func checkDomains(args []string) ([]dns.Name, error) {
 func (f *checkFlags) choose() error {
 	if !slices.Contains(audit.Severities(), audit.Severity(f.failOn)) {
 		return fmt.Errorf("--fail-on: expected critical, error, warning, notice or info, got %q", f.failOn)
+	}
+	if len(f.senders) > audit.MaxSenders {
+		return fmt.Errorf("--sender: at most %d are looked at, got %d", audit.MaxSenders, len(f.senders))
 	}
 	if len(f.selectors) > audit.MaxSelectors {
 		return fmt.Errorf("--selector: at most %d are looked at, got %d", audit.MaxSelectors, len(f.selectors))
@@ -156,6 +172,19 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 			return nil, err
 		}
 		a.Resolver = &resolver.Forwarder{Server: a.Server}
+		a.Bogus = dns.MustName(forgedName)
+	}
+	for _, s := range f.senders {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("--sender: expected an address, such as 192.0.2.25, got %q", s)
+		}
+		a.Senders = append(a.Senders, addr.Unmap())
+	}
+	if f.registries {
+		registry := &rdap.Client{Resolver: own, AllowLoopback: own.AllowLoopback}
+		a.Registry = registry.Ends
+		a.Origins = audit.Origins{V4: dns.MustName("origin.asn.cymru.com"), V6: dns.MustName("origin6.asn.cymru.com")}
 	}
 	hints := own.Hints
 	if hints == nil {

@@ -135,7 +135,7 @@ func delegationChecks() []Check {
 			}
 			return []verdict{fail("all are in "+network(f.Zone.Servers[0].Addr).String(), f.nsQuestion()).mend("put one elsewhere")}
 		})},
-		{"deleg.same-as", "all name servers are in one autonomous system", Notice, []string{"RFC 2182 §3.1"}, nil},
+		{"deleg.same-as", "all name servers are in one autonomous system", Notice, []string{"RFC 2182 §3.1"}, delegSameAS},
 		{"deleg.serial-drift", "the servers have different versions of the zone", Notice, []string{"RFC 1034 §4.3.5"}, needLive(func(f *Facts) []verdict {
 			serials := map[string][]string{}
 			for _, s := range f.Zone.Servers {
@@ -168,8 +168,8 @@ func delegationChecks() []Check {
 			}
 			return []verdict{fail("TXT records: "+clip(grouped(said)), f.q(dns.TypeTXT)).by(ZoneServers).mend("see why the secondaries do not transfer the zone")}
 		})},
-		{"deleg.expired", "the registration has ended", Critical, nil, nil},
-		{"deleg.expiring", "the registration ends soon", Warning, nil, nil},
+		{"deleg.expired", "the registration has ended", Critical, []string{"RFC 9083 §4.5"}, needRegistration(delegExpired)},
+		{"deleg.expiring", "the registration ends soon", Warning, []string{"RFC 9083 §4.5"}, needRegistration(delegExpiring)},
 		{"deleg.referral-too-big", "the parent's referral does not fit into a datagram", Notice, []string{"RFC 9715 §3.1"}, needReferral(func(f *Facts) []verdict {
 			for _, h := range f.Zone.Parents {
 				if h.Err == nil && h.Said.Size > bigReferral {

@@ -50,6 +50,9 @@ type Facts struct {
 	BelowDKIM Fact[string]              // at _domainkey: whether there can be keys
 	Others    map[dns.Name]Zone         // where names that do not exist would be registered
 	Senders   []Sender                  // of those that were named
+
+	Origins      map[netip.Addr]Fact[uint32] // autonomous systems of the name servers; nil where nobody was asked
+	Registration *Registration               // nil where nobody was asked
 }
 
 // Fact is one typed answer, or why there is none.

@@ -49,6 +49,10 @@ type Auditor struct {
 	Bogus dns.Name
 	// Senders are addresses that send the domain's mail, to be held against SPF.
 	Senders []netip.Addr
+	// Origins say which networks addresses are in; zero leaves that out.
+	Origins Origins
+	// Registry says when a domain's registration ends; nil leaves that out.
+	Registry func(ctx context.Context, domain dns.Name) (time.Time, error)
 	// Selectors are the DKIM selectors to look at: no question can list them.
 	Selectors []string
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise

@@ -17,7 +17,7 @@ import (
 const (
 	maxOthers  = 10 // other domains of which is asked whether somebody has registered them
 	maxNamed   = 20 // hosts whose own SPF and CAA records are looked at
-	maxSenders = 32
+	MaxSenders = 32
 )
 
 // Sender is an address that sends the domain's mail, and what SPF says of it.
@@ -28,7 +28,7 @@ type Sender struct {
 
 // more gathers what depends on what was found before: hosts, policies, the zone's servers.
 func (g *gatherer) more(ctx context.Context) {
-	g.all(ctx, g.permitted, g.senders, g.hostTexts, g.others, g.oldSPF, g.belowDomainKeys, g.signing, g.transfers, g.hostCAA, g.reverseOpinion, g.forged)
+	g.all(ctx, g.permitted, g.senders, g.hostTexts, g.others, g.oldSPF, g.belowDomainKeys, g.signing, g.transfers, g.hostCAA, g.reverseOpinion, g.forged, g.origins, g.registration)
 }
 
 // permitted finds out which MX hosts send as well: those that the domain's SPF permits.
@@ -48,7 +48,7 @@ func (g *gatherer) sends(ctx context.Context, addr netip.Addr) spf.Verdict {
 
 func (g *gatherer) senders(ctx context.Context) {
 	f := g.facts
-	f.Senders = make([]Sender, min(maxSenders, len(g.Senders)))
+	f.Senders = make([]Sender, min(MaxSenders, len(g.Senders)))
 	do := make([]func(context.Context), len(f.Senders))
 	for i := range f.Senders {
 		do[i] = func(ctx context.Context) { f.Senders[i] = Sender{g.Senders[i], g.sends(ctx, g.Senders[i])} }

@@ -134,6 +134,9 @@ type animal struct {
 	asker        func(Asker) Asker // what stands between us and servers
 	bogus        string            // a name whose signatures are wrong
 	senders      []string
+	origins      bool          // origin.example.net and origin6.example.net know networks
+	registered   time.Duration // how long the registration lasts from now
+	registry     error         // what it says instead
 	refuses      string        // what the resolver says SERVFAIL to
 	rootLasts    time.Duration // of the root's signatures from now
 
@@ -307,6 +310,12 @@ func (a animal) world(t *testing.T) *Auditor {
 	}
 	if a.bogus != "" {
 		auditor.Bogus = dns.MustName(a.bogus)
+	}
+	if a.origins {
+		auditor.Origins = Origins{dns.MustName("origin.example.net"), dns.MustName("origin6.example.net")}
+	}
+	if a.registered != 0 || a.registry != nil {
+		auditor.Registry = func(context.Context, dns.Name) (time.Time, error) { return time.Now().Add(a.registered), a.registry }
 	}
 	for _, s := range a.senders {
 		auditor.Senders = append(auditor.Senders, netip.MustParseAddr(s))

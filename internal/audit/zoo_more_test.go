@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -66,6 +67,8 @@ const (
 	forgedPlainDS = "plain DS 1 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
 	otherDS       = "example 3600 DS 1 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
 )
+
+const originOne = "53.2.0.192.origin.example TXT \"64496 | 192.0.2.0/24 | ZZ\"\n"
 
 // ourSideZoo is what is wrong here, and held against nobody else.
 func ourSideZoo() []animal {
@@ -148,6 +151,13 @@ func moreZoo() []animal {
 	hostCAA := animal{why: "a CAA record with a mistake at an MX host", add: "mx1 CAA 0 issue \"https://ca.example.net\"\n", fails: "caa.syntax", blamed: "caa.syntax@zone@mx1.example.com"}
 	return []animal{
 		{why: "a server that gives the zone to strangers", asker: transferring, fails: "deleg.axfr-open", blamed: "deleg.axfr-open@zone-ns@192.0.2.53"},
+		{why: "all servers in one autonomous system", origins: true, net: originOne + "53.100.51.198.origin.example TXT \"64496 | 198.51.100.0/24 | ZZ\"\n", fails: "deleg.same-as"},
+		{why: "servers in two autonomous systems", origins: true, net: originOne + "53.100.51.198.origin.example TXT \"64511 64496 | 198.51.100.0/24 | ZZ\"\n"},
+		{why: "nobody knows the autonomous system of one server", origins: true, net: originOne, unknown: "deleg.same-as@third-party"},
+		{why: "a registration that has ended", registered: -24 * time.Hour, fails: "deleg.expired", blamed: "deleg.expired@parent-zone@example.com"},
+		{why: "a registration that ends soon", registered: 24 * time.Hour, fails: "deleg.expiring"},
+		{why: "a registration that lasts", registered: 365 * 24 * time.Hour},
+		{why: "a registry that does not say", registry: errors.New("status 429"), unknown: "deleg.expired@third-party deleg.expiring@third-party"},
 		foreign, registered, nowhere,
 		with(spfIs("an include that is gone, of a domain that somebody has", "v=spf1 include:gone.example.net -all", "spf.include-nxdomain"), "www.example A 192.0.2.80\n"),
 		{why: "a policy of the old type", add: "@ SPF \"v=spf1 mx -all\"\n", fails: "spf.type99"},
@@ -232,4 +242,30 @@ func TestSuffix(t *testing.T) {
 			t.Errorf("%s: %t", domain, !want)
 		}
 	}
+}
+
+func TestParseOrigin(t *testing.T) {
+	for text, want := range map[string][]uint32{
+		"64496 | 192.0.2.0/24 | ZZ | nobody | 2001-01-01": {64496}, "64496 64511 | 192.0.2.0/24": {64496, 64511},
+		"": nil, "64496": nil, "NA | 192.0.2.0/24": nil, "0 | ": nil, "-1 | ": nil, "4294967296 | ": nil, strings.Repeat("1 ", maxASNs+1) + "|": nil,
+	} {
+		if got := parseOrigin(text); !slices.Equal(got, want) {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	o := Origins{V4: dns.MustName("origin.example.net"), V6: dns.MustName("origin6.example.net")}
+	for addr, want := range map[string]string{"192.0.2.53": "53.2.0.192.origin.example.net", "2001:db8::1": "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.origin6.example.net"} {
+		if got, ok := o.name(netip.MustParseAddr(addr)); !ok || got.String() != want {
+			t.Errorf("%s: %s", addr, got)
+		}
+	}
+}
+
+func FuzzOrigin(f *testing.F) {
+	f.Add("64496 64511 | 192.0.2.0/24 | ZZ")
+	f.Fuzz(func(t *testing.T, text string) {
+		if got := parseOrigin(text); len(got) > maxASNs || slices.Contains(got, 0) {
+			t.Errorf("%v", got)
+		}
+	})
 }
