@@ -39,7 +39,8 @@ lies. It needs no configuration and no root; it sends no mail, and talks to no m
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
-looked at where --selector names them: no question can list them.
+looked at where --selector names them: no question can list them. --registries asks third
+parties too: the registry when the registration ends, and whose networks the servers are in.
 
 --only and --skip take ids (spf.ptr) and areas (spf), with commas between them.
 
