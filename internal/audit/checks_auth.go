@@ -100,7 +100,7 @@ func spfChecks() []Check {
 		row(spfText, "spf.too-broad", "SPF lets very many strangers send", Warning, rfc+"§11.4"),
 		row(spfText, "spf.private-range", "SPF names addresses from which no mail comes", Warning, "RFC 1918 §5", "RFC 5737"),
 		row(spfText, "spf.duplicate-term", "SPF says something twice", Notice, rfc+"§4.6"),
-		{"spf.own-ip-not-covered", "SPF does not name a host of the plan", Error, []string{rfc + "§4.6"}, spfOwn},
+		{"spf.own-ip-not-covered", "SPF does not let a host send that does", Error, []string{rfc + "§4.6"}, spfOwn},
 		{"spf.helo-missing", "an MX host's name has no SPF record", Info, []string{rfc + "§2.3", rfc + "§10.1.3"}, spfHelo},
 		{"spf.flatten-stale", "SPF names networks that an include has left", Warning, nil, nil},
 		{"spf.parked-not-deny", "a domain without mail lets others send in its name", Warning, []string{rfc + "§10.1.2"}, needMX(func(f *Facts, records []dns.MX) []verdict {

@@ -119,14 +119,14 @@ func (f *Facts) clockUnknown(asked ...dns.Question) verdict {
 }
 
 func delegTransfer(f *Facts, s Server) []verdict {
-	if s.Transfer.Err != nil || !dns.Opens(s.Transfer.Said.Answer) {
+	if heard := f.Transfers[s.Addr]; heard.Err != nil || !dns.Opens(heard.Said.Answer) {
 		return nil
 	}
 	return []verdict{fail(s.Name.String()+" gives the zone to whoever asks: all names in it are known", dns.Question{Name: f.Zone.Name, Type: dns.TypeAXFR}).at(s.Addr.String()).by(ZoneServers).mend("allow transfers to your secondaries alone")}
 }
 
 func mxUnregistered(f *Facts, mx dns.MX) []verdict {
-	return f.unregistered(mx.Host, "whoever registers it gets the domain's mail", f.q(dns.TypeMX), Change{"delete", fmt.Sprintf("%s MX %d %s", f.Domain.FQDN(), mx.Preference, mx.Host.FQDN())})
+	return f.unregistered(mx.Host, "Whoever registers it gets the domain's mail", f.q(dns.TypeMX), Change{"delete", fmt.Sprintf("%s MX %d %s", f.Domain.FQDN(), mx.Preference, mx.Host.FQDN())})
 }
 
 // spfUnregistered looks at what the policy includes.
@@ -134,7 +134,7 @@ func spfUnregistered(f *Facts) []verdict {
 	s := spfTree(f)
 	var all []verdict
 	for _, name := range f.SPF.Gone() {
-		all = append(all, f.unregistered(name, "whoever registers it may send in the domain's name", f.q(dns.TypeTXT))...)
+		all = append(all, f.unregistered(name, "Whoever registers it may send in the domain's name", f.q(dns.TypeTXT))...)
 	}
 	switch {
 	case len(all) > 0:
@@ -163,7 +163,7 @@ func (f *Facts) unregistered(name dns.Name, harm string, from dns.Question, chan
 	case !z.free():
 		return nil
 	}
-	return []verdict{fail(fmt.Sprintf("%s leads to %s, which the servers of %s deny: %s", name, org, zoneText(z.Parent), harm), from, f.soaAt(org)).at(org.String()).sure(Confirmed).
+	return []verdict{fail(fmt.Sprintf("%s leads to %s, which the servers of %s deny: nobody has it, or its registration is suspended. %s", name, org, zoneText(z.Parent), harm), from, f.soaAt(org)).at(org.String()).sure(Confirmed).
 		mend("drop it now, or register the domain", changes...)}
 }
 
@@ -208,7 +208,11 @@ func spfOwn(f *Facts) []verdict {
 		case s.SPF.Result == spf.TempError:
 			all = append(all, unknown(f, s.SPF.Err, ZoneServers, f.q(dns.TypeTXT)).at(s.Addr.String()))
 		case s.SPF.Result != spf.Pass:
-			all = append(all, fail(fmt.Sprintf("SPF says %s of it", s.SPF.Result), f.q(dns.TypeTXT)).at(s.Addr.String()).mend("name it in the policy, before all"))
+			fix := "name it in the policy, before all"
+			if s.SPF.Result == spf.PermError {
+				fix = "mend the policy: it is an error for every sender"
+			}
+			all = append(all, fail(fmt.Sprintf("SPF says %s of it", s.SPF.Result), f.q(dns.TypeTXT)).at(s.Addr.String()).mend(fix))
 		}
 	}
 	return all

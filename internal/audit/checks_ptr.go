@@ -128,7 +128,7 @@ func ptrConfirmed(f *Facts, r Reverse) []verdict {
 	name := r.Names[0].Name
 	v := fail(names(r.PTR.Records)+" does not have the address", asked...).by(ThirdParty).
 		mend("give the name the address, or the address another name", Change{"add", fmt.Sprintf("%s %s %s", name.FQDN(), family, r.Addr)})
-	if r.SPF != spf.Pass { // receivers look at who sends
+	if f.Permitted[r.Addr] != spf.Pass { // receivers look at who sends
 		v = v.as(Warning)
 		v.detail += "; the domain's SPF does not let it send, and so it is taken for a host that only receives"
 	}

@@ -168,6 +168,8 @@ func resolverDisagrees(f *Facts) []verdict {
 	switch {
 	case f.MX.Err != nil:
 		return []verdict{unknown(f, f.MX.Err, ZoneServers, f.q(dns.TypeMX))}
+	case f.absent():
+		return na("the domain does not exist, by either")
 	case f.private():
 		return []verdict{fail("the resolver knows the domain, and the servers of "+zoneText(f.above())+" deny it: what is said here of its mail is the resolver's own view", f.q(dns.TypeMX), f.soaAt(f.Domain)).by(LocalResolver)}
 	case theirs == nil:

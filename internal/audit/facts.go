@@ -50,6 +50,8 @@ type Facts struct {
 	BelowDKIM Fact[string]              // at _domainkey: whether there can be keys
 	Others    map[dns.Name]Zone         // where names that do not exist would be registered
 	Senders   []Sender                  // of those that were named
+	Transfers map[netip.Addr]Heard      // how a transfer of the zone begins, by the servers that serve it
+	Permitted map[netip.Addr]spf.Result // what SPF says of the MX hosts' addresses
 
 	Origins      map[netip.Addr]Fact[uint32] // autonomous systems of the name servers; nil where nobody was asked
 	Registration *Registration               // nil where nobody was asked
@@ -125,7 +127,6 @@ type Server struct {
 	SOA, NS, MX, TXT Heard // over UDP
 	TCP              Heard // the SOA over TCP
 	Unasked          bool  // its address is not one to send questions to
-	Transfer         Heard // how a transfer of the zone begins
 }
 
 // Host is a host that takes mail.
@@ -151,8 +152,7 @@ type Reverse struct {
 	Host  dns.Name
 	Addr  netip.Addr
 	PTR   Fact[dns.Name]
-	Names []Host     // of PTR, as many as are looked at, with their addresses
-	SPF   spf.Result // what the domain's policy says of it
+	Names []Host // of PTR, as many as are looked at, with their addresses
 }
 
 // Selector is one DKIM selector that was named.

@@ -26,7 +26,8 @@ type Sender struct {
 	SPF  spf.Verdict
 }
 
-// more gathers what depends on what was found before: hosts, policies, the zone's servers.
+// more gathers what depends on what was found before: hosts, policies, the zone's servers. All is
+// asked at the same time, and each writes what nobody else here reads.
 func (g *gatherer) more(ctx context.Context) {
 	g.all(ctx, g.permitted, g.senders, g.hostTexts, g.others, g.oldSPF, g.belowDomainKeys, g.signing, g.transfers, g.hostCAA, g.reverseOpinion, g.forged, g.origins, g.registration)
 }
@@ -34,11 +35,16 @@ func (g *gatherer) more(ctx context.Context) {
 // permitted finds out which MX hosts send as well: those that the domain's SPF permits.
 func (g *gatherer) permitted(ctx context.Context) {
 	f := g.facts
+	results := make([]spf.Result, len(f.Reverse))
 	do := make([]func(context.Context), len(f.Reverse))
-	for i := range f.Reverse {
-		do[i] = func(ctx context.Context) { f.Reverse[i].SPF = g.sends(ctx, f.Reverse[i].Addr).Result }
+	for i, r := range f.Reverse {
+		do[i] = func(ctx context.Context) { results[i] = g.sends(ctx, r.Addr).Result }
 	}
 	g.all(ctx, do...)
+	f.Permitted = map[netip.Addr]spf.Result{}
+	for i, r := range f.Reverse {
+		f.Permitted[r.Addr] = results[i]
+	}
 }
 
 func (g *gatherer) sends(ctx context.Context, addr netip.Addr) spf.Verdict {
@@ -166,13 +172,17 @@ func (g *gatherer) signing(ctx context.Context) {
 
 // transfers asks each server for the whole zone, and reads no more than the first message.
 func (g *gatherer) transfers(ctx context.Context) {
-	z := &g.facts.Zone
+	f := g.facts
+	f.Transfers = map[netip.Addr]Heard{}
+	var mu sync.Mutex
 	var do []func(context.Context)
-	for i := range z.Servers {
-		s := &z.Servers[i]
+	for _, s := range f.Zone.Servers {
 		if s.SOA.serves() && s.TCP.Err == nil {
 			do = append(do, func(ctx context.Context) {
-				s.Transfer = g.rec.ask(ctx, s.SOA.Server, "tcp", dns.Question{Name: z.Name, Type: dns.TypeAXFR})
+				heard := g.rec.ask(ctx, s.SOA.Server, "tcp", dns.Question{Name: f.Zone.Name, Type: dns.TypeAXFR})
+				mu.Lock()
+				defer mu.Unlock()
+				f.Transfers[s.Addr] = heard
 			})
 		}
 	}

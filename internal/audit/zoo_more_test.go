@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -193,6 +194,8 @@ func TestMilder(t *testing.T) {
 		{"without a key and in strict alignment, nothing but SPF can pass", animal{drop: []string{"s1._domainkey", "_dmarc"}, add: "_dmarc TXT \"v=DMARC1; p=reject; adkim=s; rua=mailto:d@example.com\"\n"}, "dmarc.spf-only-reject", Warning, ""},
 		{"in relaxed alignment a subdomain's key may sign", animal{drop: []string{"s1._domainkey"}}, "dmarc.spf-only-reject", Notice, "subdomain"},
 		{"a null MX among others is deleted as it stands", mx("", "@ MX 7 .\n@ MX 10 mx1\n", "", ""), "mx.null-mixed", Error, "example.com. MX 7 ."},
+		{"a policy that is an error names nobody", animal{senders: []string{"192.0.2.25"}, drop: []string{"@ TXT"}, add: "@ TXT \"v=spf1 mx -all\"\n@ TXT \"v=spf1 -all\"\n"}, "spf.own-ip-not-covered", Error, "mend the policy"},
+		{"a domain that the registry's servers deny may be suspended", mx("", "@ MX 10 mx.example.net.\n", "", ""), "mx.unregistered", Critical, "suspended"},
 		{"a view of the resolver's own", splitZoo()[0], "deleg.nxdomain", Critical, "a view of its own"},
 	} {
 		_, findings := tt.a.audit(t)
@@ -208,6 +211,16 @@ func TestMilder(t *testing.T) {
 		}
 		if f.Severity != tt.severity || !strings.Contains(text, tt.words) {
 			t.Errorf("%s: %s, %s", tt.why, f.Severity, text)
+		}
+	}
+}
+
+// TestNobodyDisagrees: of a domain that is not there, nobody says something else.
+func TestNobodyDisagrees(t *testing.T) {
+	_, findings := animal{delegation: "other NS ns.net.\n"}.audit(t)
+	for _, f := range findings {
+		if f.ID == "resolver.disagrees" && f.Status != NotApplicable {
+			t.Errorf("%s, %s: %s", f.Status, f.Blame, f.Detail)
 		}
 	}
 }
@@ -268,4 +281,23 @@ func FuzzOrigin(f *testing.F) {
 			t.Errorf("%v", got)
 		}
 	})
+}
+
+// TestManyOthers: records that name very many domains that are gone cost so much and no more.
+func TestManyOthers(t *testing.T) {
+	var records, policy strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&records, "@ MX %d mx.gone%d.net.\n", i, i)
+		fmt.Fprintf(&policy, " include:spf.lost%d.net", i)
+	}
+	facts, _ := animal{drop: []string{"@ MX", "@ TXT"}, add: records.String() + quotedTXT("@", "v=spf1"+policy.String()+" -all")}.audit(t)
+	if len(facts.Others) != maxOthers || len(facts.Log) > maxAsked {
+		t.Errorf("%d domains, %d questions", len(facts.Others), len(facts.Log))
+	}
+	for i := range 40 {
+		facts.Hosts = append(facts.Hosts, Host{Name: dns.MustName(fmt.Sprintf("mx%d.example.com", i)), A: Fact[netip.Addr]{Set: dns.Set[netip.Addr]{Records: []netip.Addr{netip.MustParseAddr("192.0.2.25")}}}})
+	}
+	if n := len(facts.ownHosts()); n != maxNamed {
+		t.Errorf("%d hosts", n)
+	}
 }
