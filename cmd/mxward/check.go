@@ -14,7 +14,12 @@ import (
 	"mxward/internal/dns/blocklist"
 	"mxward/internal/dns/resolver"
 	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/rdap"
 )
+
+// forgedName is kept by its owner with DS records that mean none of its keys, so that people
+// can see whether a resolver validates. If it is not, it says nothing.
+const forgedName = "dnssec-failed.org"
 
 func newCheck() *cobra.Command {
 	f := checkFlags{failOn: string(audit.Error)}
@@ -31,7 +36,8 @@ shakes hands over TLS, and says no more.
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
-looked at where --selector names them: no question can list them.
+looked at where --selector names them: no question can list them. --registries asks third
+parties too: the registry when the registration ends, and whose networks the servers are in.
 
 --format html writes one page for a browser, sarif and junit what CI systems read, prometheus
 what node_exporter's textfile collector does; each is one document for all domains, written at
@@ -70,6 +76,8 @@ is unknown might be, or the resolver or the network here is at fault.`,
 	flags.StringVar(&f.failOn, "fail-on", f.failOn, "the least `severity` for exit status 1: critical, error, warning, notice or info")
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
+	flags.StringArrayVar(&f.senders, "sender", nil, "hold this `address`, which sends the domain's mail, against SPF; may be given again")
+	flags.BoolVar(&f.registries, "registries", false, "ask third parties too: the registry when the domain's registration ends (RDAP), and a public zone for the networks of its name servers")
 	return cmd
 }
 
@@ -81,6 +89,8 @@ type checkFlags struct {
 	only, skip    []string
 	lists         []string
 	failOn        string
+	senders       []string
+	registries    bool
 	checks        []audit.Check
 }
 
@@ -109,6 +119,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	defer out.drop()
 	var all []audit.Finding
 	for _, domain := range domains {
+		if audit.PublicSuffix(domain) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "mxward: check: %s is a public suffix, below which others register their domains: unless it takes mail itself, its delegation, its SOA record, DNSSEC and DMARC are looked at, and the checks of mail do not apply\n", domain)
+		}
 		report := f.look(cmd.Context(), a, domain)
 		if err := out.add(report); err != nil {
 			return err
@@ -145,6 +158,9 @@ func checkDomains(args []string) ([]dns.Name, error) {
 func (f *checkFlags) choose() error {
 	if !slices.Contains(audit.Severities(), audit.Severity(f.failOn)) {
 		return fmt.Errorf("--fail-on: expected critical, error, warning, notice or info, got %q", f.failOn)
+	}
+	if len(f.senders) > audit.MaxSenders {
+		return fmt.Errorf("--sender: at most %d are looked at, got %d", audit.MaxSenders, len(f.senders))
 	}
 	if len(f.selectors) > audit.MaxSelectors {
 		return fmt.Errorf("--selector: at most %d are looked at, got %d", audit.MaxSelectors, len(f.selectors))
@@ -188,6 +204,19 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 			return nil, err
 		}
 		a.Resolver = &resolver.Forwarder{Server: a.Server}
+		a.Bogus = dns.MustName(forgedName)
+	}
+	for _, s := range f.senders {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("--sender: expected an address, such as 192.0.2.25, got %q", s)
+		}
+		a.Senders = append(a.Senders, addr.Unmap())
+	}
+	if f.registries {
+		registry := &rdap.Client{Resolver: own, AllowLoopback: own.AllowLoopback}
+		a.Registry = registry.Ends
+		a.Origins = audit.Origins{V4: dns.MustName("origin.asn.cymru.com"), V6: dns.MustName("origin6.asn.cymru.com")}
 	}
 	hints := own.Hints
 	if hints == nil {

@@ -8,8 +8,8 @@
 // "Could not ask" is never "is not there": a check whose facts are missing is unknown, and
 // triage.go says on whose side the trouble lies.
 //
-// Not implemented: SMTP sessions, registries (expiry, AS numbers), the files
-// that BIMI names, profiles, a plan to compare with. docs/checks.md lists which ids are
+// Not implemented: SMTP sessions, the files that BIMI names, profiles, a plan to compare with;
+// what needs an earlier look to compare with. docs/checks.md lists which ids are
 // checked.
 package audit
 
@@ -135,4 +135,5 @@ type Exchange struct {
 	Again     string    `json:"again"` // the command that shows it again
 
 	question dns.Question
+	err      error
 }

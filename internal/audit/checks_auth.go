@@ -88,20 +88,20 @@ func spfChecks() []Check {
 		row(spfTree, "spf.loop", "SPF includes itself", Error, rfc+"§4.6.4"),
 		row(spfTree, "spf.include-none", "SPF includes a domain without a policy", Error, rfc+"§5.2"),
 		row(spfTree, "spf.include-nxdomain", "SPF includes a domain that does not exist", Error, rfc+"§5.2"),
-		{"spf.include-unregistered", "SPF includes a domain that anybody can register", Critical, []string{rfc + "§11.1"}, nil},
+		{"spf.include-unregistered", "SPF includes a domain that anybody can register", Critical, []string{rfc + "§5.2", rfc + "§11.1"}, spfUnregistered},
 		row(spfText, "spf.redirect-ignored", "SPF's redirect does nothing", Notice, rfc+"§6.1"),
 		row(spfText, "spf.after-all", "terms stand behind SPF's all", Warning, rfc+"§5.1"),
 		row(spfText, "spf.no-all", "SPF does not say what of everybody else", Warning, rfc+"§4.7"),
 		row(spfText, "spf.plus-all", "SPF lets the whole world send", Error, rfc+"§11.4"),
 		row(spfText, "spf.neutral-all", "SPF says nothing about the rest of the world", Warning, rfc+"§8.2"),
 		row(spfText, "spf.ptr", "SPF uses ptr", Warning, rfc+"§5.5"),
-		{"spf.type99", "SPF stands in a record of the old type", Notice, []string{rfc + "§3.1"}, nil},
+		{"spf.type99", "SPF stands in a record of the old type", Notice, []string{rfc + "§3.1"}, spfOldType},
 		row(spfText, "spf.oversize", "the SPF record is long", Warning, rfc+"§3.4"),
 		row(spfText, "spf.too-broad", "SPF lets very many strangers send", Warning, rfc+"§11.4"),
 		row(spfText, "spf.private-range", "SPF names addresses from which no mail comes", Warning, "RFC 1918 §5", "RFC 5737"),
 		row(spfText, "spf.duplicate-term", "SPF says something twice", Notice, rfc+"§4.6"),
-		{"spf.own-ip-not-covered", "SPF does not name a host of the plan", Error, nil, nil},
-		{"spf.helo-missing", "an MX host's name has no SPF record", Info, []string{rfc + "§2.3"}, nil},
+		{"spf.own-ip-not-covered", "SPF does not let a host send that does", Error, []string{rfc + "§4.6"}, spfOwn},
+		{"spf.helo-missing", "an MX host's name has no SPF record", Info, []string{rfc + "§2.3", rfc + "§10.1.3"}, spfHelo},
 		{"spf.flatten-stale", "SPF names networks that an include has left", Warning, nil, nil},
 		{"spf.parked-not-deny", "a domain without mail lets others send in its name", Warning, []string{rfc + "§10.1.2"}, needMX(func(f *Facts, records []dns.MX) []verdict {
 			switch {
@@ -176,7 +176,7 @@ func dmarcChecks() []Check {
 		row(dmarcReports, "dmarc.ruf-unauthorized", "who shall get failure reports has not agreed", Error, "RFC 9991 §3"),
 		row(dmarcRecord, "dmarc.fo-without-ruf", "fo does nothing without ruf", Notice, rfc+"§4.7"),
 		row(dmarcRecord, "dmarc.walk-differs-psl", "old and new receivers see different organizational domains", Warning, rfc+"§4.10.2", "RFC 7489 §3.2"),
-		{"dmarc.spf-only-reject", "the DMARC policy is reject with SPF alone", Warning, []string{rfc + "§5"}, nil},
+		{"dmarc.spf-only-reject", "the DMARC policy is reject with SPF alone", Warning, []string{rfc + "§5", "RFC 8020 §2"}, dmarcOnSPF},
 		{"dmarc.temperror", "whether there is a DMARC policy cannot be asked", Error, []string{rfc + "§4.10.1"}, inDoubt(func(f *Facts) ([]dns.Question, error) {
 			if !errors.Is(f.DMARC.Err, dmarc.ErrTemporary) {
 				return nil, nil
@@ -270,7 +270,7 @@ func dkimChecks() []Check {
 			}
 			return all
 		}},
-		{"dkim.key-reused", "several selectors have one key", Notice, nil, nil},
+		{"dkim.key-reused", "several selectors have one key", Notice, []string{"RFC 6376 §3.1"}, dkimReused},
 		{"dkim.key-old", "a DKIM key is old", Notice, nil, nil},
 		{"dkim.mismatch-with-plan", "a DKIM key is not the plan's", Error, nil, nil},
 	}

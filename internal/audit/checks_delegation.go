@@ -54,6 +54,8 @@ func delegationChecks() []Check {
 		})},
 		{"deleg.ns-unresolvable", "a name server's name has no address", Error, []string{"RFC 1034 §4.2.2"}, eachNS(func(f *Facts, ns NameServer) []verdict {
 			switch {
+			case f.deniedServer(ns):
+				return []verdict{f.deniedUnknown(addrQuestions(ns.Name)...).at(ns.Name.String())}
 			case ns.Addrs.Err != nil && len(f.Zone.Referral.Glue[ns.Name]) == 0:
 				return []verdict{unknown(f, ns.Addrs.Err, ZoneServers, addrQuestions(ns.Name)...).at(ns.Name.String())}
 			case ns.Addrs.Err == nil && len(ns.Addrs.Records) == 0:
@@ -112,7 +114,7 @@ func delegationChecks() []Check {
 			}
 			return []verdict{fail(s.Name.String()+" says that it would ask others for us", f.soaQuestion()).at(s.Addr.String()).by(ZoneServers).mend("serve recursion to your own network only")}
 		})},
-		{"deleg.axfr-open", "a name server gives the whole zone to strangers", Notice, []string{"RFC 5936 §5"}, nil},
+		{"deleg.axfr-open", "a name server gives the whole zone to strangers", Notice, []string{"RFC 5936 §5"}, askedServer(delegTransfer)},
 		{"deleg.glue-missing", "the parent has no address for a name server inside the zone", Error, []string{"RFC 9471 §2.1"}, needReferral(func(f *Facts) []verdict {
 			var all []verdict
 			for _, ns := range f.Zone.Referral.Servers {
@@ -133,7 +135,7 @@ func delegationChecks() []Check {
 			}
 			return []verdict{fail("all are in "+network(f.Zone.Servers[0].Addr).String(), f.nsQuestion()).mend("put one elsewhere")}
 		})},
-		{"deleg.same-as", "all name servers are in one autonomous system", Notice, []string{"RFC 2182 §3.1"}, nil},
+		{"deleg.same-as", "all name servers are in one autonomous system", Notice, []string{"RFC 2182 §3.1"}, delegSameAS},
 		{"deleg.serial-drift", "the servers have different versions of the zone", Notice, []string{"RFC 1034 §4.3.5"}, needLive(func(f *Facts) []verdict {
 			serials := map[string][]string{}
 			for _, s := range f.Zone.Servers {
@@ -166,8 +168,8 @@ func delegationChecks() []Check {
 			}
 			return []verdict{fail("TXT records: "+clip(grouped(said)), f.q(dns.TypeTXT)).by(ZoneServers).mend("see why the secondaries do not transfer the zone")}
 		})},
-		{"deleg.expired", "the registration has ended", Critical, nil, nil},
-		{"deleg.expiring", "the registration ends soon", Warning, nil, nil},
+		{"deleg.expired", "the registration has ended", Critical, []string{"RFC 9083 §4.5"}, needRegistration(delegExpired)},
+		{"deleg.expiring", "the registration ends soon", Warning, []string{"RFC 9083 §4.5"}, needRegistration(delegExpiring)},
 		{"deleg.referral-too-big", "the parent's referral does not fit into a datagram", Notice, []string{"RFC 9715 §3.1"}, needReferral(func(f *Facts) []verdict {
 			for _, h := range f.Zone.Parents {
 				if h.Err == nil && h.Said.Size > bigReferral {
@@ -211,7 +213,9 @@ func addrQuestions(name dns.Name) []dns.Question {
 func (f *Facts) zoneUnknown(asked ...dns.Question) verdict {
 	v := verdict{status: Unknown, asked: append(asked, f.soaAt(f.Domain))}
 	switch err := f.Zone.Err; {
-	case err != nil && !f.rootsHeard():
+	case f.intercepted():
+		v.blame, v.detail = LocalNetwork, "somebody on the way answers in the servers' place"
+	case err != nil && (!f.rootsHeard() || f.Zone.Parent == dns.Root):
 		v.blame, v.detail = LocalNetwork, "no root server could be asked: "+clip(err.Error())
 	case err != nil:
 		v.blame, v.detail = ParentZone, clip(err.Error())
@@ -320,6 +324,9 @@ func delegAbsent(f *Facts) []verdict {
 	switch {
 	case f.Zone.Absent:
 		v := fail("the servers of "+zoneText(f.above())+" say that there is no such name", f.soaAt(f.Domain), f.q(dns.TypeMX))
+		if f.private() {
+			v.detail += ", while the resolver knows it: it has a view of its own, and nobody outside sees that"
+		}
 		if f.Zone.Name.IsZero() {
 			v = v.by(ParentZone).mend("register the domain, or see whether its registration has ended")
 		}
@@ -334,6 +341,11 @@ func delegAbsent(f *Facts) []verdict {
 		return []verdict{f.zoneUnknown()}
 	}
 	return nil
+}
+
+// private reports whether the resolver knows a domain that the world denies (split DNS).
+func (f *Facts) private() bool {
+	return f.Server.IsValid() && f.Zone.Absent && f.MX.Err == nil && f.MX.Exists
 }
 
 // above is the zone whose servers speak of the domain.
@@ -401,6 +413,10 @@ func delegGlue(f *Facts) []verdict {
 	for _, ns := range f.Zone.Names {
 		glue := f.Zone.Referral.Glue[ns.Name]
 		if !ns.Name.In(f.Zone.Name) || len(glue) == 0 {
+			continue
+		}
+		if f.deniedServer(ns) {
+			all = append(all, f.deniedUnknown(addrQuestions(ns.Name)...).at(ns.Name.String()))
 			continue
 		}
 		if ns.Addrs.Err != nil {

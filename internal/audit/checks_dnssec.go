@@ -77,9 +77,9 @@ func dnssecChecks() []Check {
 			}
 			return []verdict{fail("many receivers take such a zone for one that is not signed", f.soaAt(f.Domain)).by(ParentZone).mend("have the registrar set a DS record with SHA-256")}
 		})},
-		{"dnssec.nsec3-iterations", "the zone's proofs are hashed more than once", Warning, []string{"RFC 9276 §3.1"}, nil},
-		{"dnssec.key-size", "a key of the zone is short", Warning, nil, nil},
-		{"dnssec.cds-inconsistent", "the zone asks its parent for other keys than it has", Warning, []string{"RFC 7344 §4.1"}, nil},
+		{"dnssec.nsec3-iterations", "the zone's proofs are hashed more than once", Warning, []string{"RFC 9276 §3.1"}, needSigned(dnssecIterations)},
+		{"dnssec.key-size", "a key of the zone is short", Warning, []string{"RFC 6781 §3.4.2", "NIST SP 800-57"}, needSigned(dnssecKeySize)},
+		{"dnssec.cds-inconsistent", "the zone asks its parent for other keys than it has", Warning, []string{"RFC 7344 §4.1"}, needSigned(dnssecCDS)},
 	}
 }
 
@@ -96,6 +96,9 @@ func dnssecBogus(f *Facts) []verdict {
 		}
 	}
 	for _, err := range errs {
+		if f.bogus(err) && f.skew() != "" {
+			return []verdict{f.clockUnknown(f.q(dns.TypeMX))}
+		}
 		if f.bogus(err) {
 			v := fail(clip(err.Error()), f.q(dns.TypeMX), f.q(dns.TypeTXT))
 			if f.Server.IsValid() {
@@ -124,6 +127,9 @@ func needKeys(judge func(*Facts, []dns.Key) []verdict) func(*Facts) []verdict {
 
 func needSignatures(judge func(*Facts, dns.Signature) []verdict) func(*Facts) []verdict {
 	return needLive(func(f *Facts) []verdict {
+		if f.skew() != "" {
+			return []verdict{f.clockUnknown(f.soaQuestion())}
+		}
 		if f.Zone.Signed.Err != nil {
 			return []verdict{unknown(f, f.Zone.Signed.Err, ZoneServers, f.soaQuestion())}
 		}
@@ -188,49 +194,63 @@ func caaChecks() []Check {
 			}
 			return []verdict{fail("neither the domain nor one above it has CAA records", f.q(dns.TypeCAA)).mend("name the authority that you use", Change{"add", f.Domain.FQDN() + ` CAA 0 issue "ca.example.net"`})}
 		})},
-		{"caa.syntax", "a CAA record has a mistake", Error, []string{"RFC 8659 §4.2"}, eachCAA(func(f *Facts, c dns.CAA) []verdict {
+		{"caa.syntax", "a CAA record has a mistake", Error, []string{"RFC 8659 §4.2"}, eachCAA(func(set CAA, c dns.CAA) []verdict {
 			fault := caaFault(c)
 			if fault == "" {
 				return nil
 			}
-			return []verdict{fail(fmt.Sprintf("%s %s: %s", c.Tag, quoted(c.Value), fault), f.caaQuestion()).at(f.CAA.At.String())}
+			return []verdict{fail(fmt.Sprintf("%s %s: %s", c.Tag, quoted(c.Value), fault), set.question()).at(set.At.String())}
 		})},
-		{"caa.critical-unknown", "a CAA record forbids every authority to issue", Error, []string{"RFC 8659 §4.1"}, eachCAA(func(f *Facts, c dns.CAA) []verdict {
+		{"caa.critical-unknown", "a CAA record forbids every authority to issue", Error, []string{"RFC 8659 §4.1"}, eachCAA(func(set CAA, c dns.CAA) []verdict {
 			if !c.Critical || slices.Contains(caaTags, c.Tag) {
 				return nil
 			}
-			return []verdict{fail(quoted(c.Tag)+" is critical, and authorities do not know it", f.caaQuestion()).at(f.CAA.At.String()).mend("write the flags as 0, or correct the tag")}
+			return []verdict{fail(quoted(c.Tag)+" is critical, and authorities do not know it", set.question()).at(set.At.String()).mend("write the flags as 0, or correct the tag")}
 		})},
-		{"caa.forbids-issuer", "the CAA records forbid the authority that issued a certificate in use", Error, []string{"RFC 8659 §3"}, nil},
-		{"caa.servfail", "authorities cannot ask whether they may issue", Error, []string{"RFC 8659 §3"}, inDoubt(func(f *Facts) ([]dns.Question, error) {
-			return []dns.Question{f.caaQuestion()}, f.CAA.Err
-		}, "certificates cannot be renewed")},
+		{"caa.forbids-issuer", "the CAA records forbid the authority that issued a certificate in use", Error, []string{"RFC 8659 §3"}, caaForbids},
+		{"caa.servfail", "authorities cannot ask whether they may issue", Error, []string{"RFC 8659 §3"}, func(f *Facts) (all []verdict) {
+			for _, c := range f.caaSets() {
+				judge := inDoubt(func(*Facts) ([]dns.Question, error) { return []dns.Question{c.question()}, c.Err }, "certificates cannot be renewed")
+				for _, v := range judge(f) {
+					all = append(all, v.at(c.Host.String()))
+				}
+			}
+			return all
+		}},
 		{"caa.account-mismatch", "the CAA records name another account", Error, []string{"RFC 8657 §3"}, nil},
 	}
 }
 
-func (f *Facts) caaQuestion() dns.Question { return dns.Question{Name: f.CAA.At, Type: dns.TypeCAA} }
+func (c CAA) question() dns.Question { return dns.Question{Name: c.At, Type: dns.TypeCAA} }
 
 func needCAA(judge func(*Facts) []verdict) func(*Facts) []verdict {
 	return func(f *Facts) []verdict {
 		if f.CAA.Err != nil {
-			return []verdict{unknown(f, f.CAA.Err, ZoneServers, f.caaQuestion())}
+			return []verdict{unknown(f, f.CAA.Err, ZoneServers, f.CAA.question())}
 		}
 		return judge(f)
 	}
 }
 
-func eachCAA(judge func(*Facts, dns.CAA) []verdict) func(*Facts) []verdict {
-	return needCAA(func(f *Facts) []verdict {
-		if len(f.CAA.Records) == 0 {
+// eachCAA looks at the records of the domain and of its hosts.
+func eachCAA(judge func(CAA, dns.CAA) []verdict) func(*Facts) []verdict {
+	return func(f *Facts) []verdict {
+		var all []verdict
+		none := true
+		for _, set := range f.caaSets() {
+			if set.Err != nil {
+				all = append(all, unknown(f, set.Err, ZoneServers, set.question()).at(set.Host.String()))
+			}
+			none = none && set.Err == nil && len(set.Records) == 0
+			for _, c := range set.Records {
+				all = append(all, judge(set, c)...)
+			}
+		}
+		if none {
 			return na("there are no CAA records")
 		}
-		var all []verdict
-		for _, c := range f.CAA.Records {
-			all = append(all, judge(f, c)...)
-		}
 		return all
-	})
+	}
 }
 
 // caaFault says what is wrong with the value of an issue property: a domain, then parameters

@@ -43,9 +43,18 @@ func mxChecks() []Check {
 			if len(records) < 2 || !slices.ContainsFunc(records, isNull) {
 				return nil
 			}
-			return []verdict{fail("senders may take either", f.q(dns.TypeMX)).mend("drop it", Change{"delete", f.Domain.FQDN() + " MX 0 ."})}
+			var drop []Change
+			for _, mx := range records {
+				if isNull(mx) {
+					drop = append(drop, Change{"delete", fmt.Sprintf("%s MX %d .", f.Domain.FQDN(), mx.Preference)})
+				}
+			}
+			return []verdict{fail("senders may take either", f.q(dns.TypeMX)).mend("drop it", drop...)}
 		})},
 		{"mx.null-nonzero-pref", "a null MX has a preference", Notice, []string{"RFC 7505 §3"}, needMX(func(f *Facts, records []dns.MX) []verdict {
+			if len(records) > 1 {
+				return na("it should not be there at all: mx.null-mixed")
+			}
 			for _, mx := range records {
 				if isNull(mx) && mx.Preference != 0 {
 					return []verdict{fail(fmt.Sprintf("it is %d and should be 0", mx.Preference), f.q(dns.TypeMX)).mend("write 0", Change{"replace", f.Domain.FQDN() + " MX 0 ."})}
@@ -167,7 +176,7 @@ func mxChecks() []Check {
 			}
 			return []verdict{fail(clip(grouped(said)), f.q(dns.TypeMX)).by(ZoneServers).sure(Flapping).mend("see why the secondaries do not transfer the zone")}
 		})},
-		{"mx.unregistered", "an MX host's domain can be registered by anybody", Critical, nil, nil},
+		{"mx.unregistered", "an MX host's domain can be registered by anybody", Critical, []string{"RFC 5321 §5.1"}, eachMX(mxUnregistered)},
 	}
 }
 

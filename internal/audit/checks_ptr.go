@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/spf"
 )
 
 func ptrChecks() []Check {
@@ -36,13 +37,13 @@ func ptrChecks() []Check {
 				mend("have the provider of the address set the host's name", Change{"replace", dns.ReverseName(r.Addr).FQDN() + " PTR " + r.Host.FQDN()})}
 		})},
 		{"ptr.zone-lame", "the servers of an address's reverse zone do not serve it", Error, []string{"RFC 1912 §2.8"}, eachReverse(func(f *Facts, r Reverse) []verdict {
-			if !lame(r.PTR.Err) {
+			if !f.lameReverse(r) {
 				return nil
 			}
 			return reverseTrouble(f, r)
 		})},
 		{"ptr.temperror", "the name of an MX host's address cannot be asked for", Warning, []string{"RFC 8601 §2.7.3"}, eachReverse(func(f *Facts, r Reverse) []verdict {
-			if r.PTR.Err == nil || lame(r.PTR.Err) {
+			if r.PTR.Err == nil || f.lameReverse(r) {
 				return nil // ptr.zone-lame
 			}
 			return reverseTrouble(f, r)
@@ -79,10 +80,21 @@ func lame(err error) bool {
 	return e.Trouble == dns.Lame || e.Trouble == dns.BrokenDelegation || e.Trouble == dns.ServerFailed && refused
 }
 
+// lameReverse: where another resolver was asked, its SERVFAIL does not say what it was, and the
+// servers of the reverse zone do.
+func (f *Facts) lameReverse(r Reverse) bool {
+	heard := f.Direct[r.question()]
+	return lame(r.PTR.Err) || r.PTR.Err != nil && len(heard) > 0 && !slices.ContainsFunc(heard, func(h Heard) bool { return h.Err != nil || h.serves() })
+}
+
 // reverseTrouble fails only where our own side is fine: then everybody meets it.
 func reverseTrouble(f *Facts, r Reverse) []verdict {
-	if side := f.blame(r.PTR.Err, ThirdParty); side.Ours() || side == Nobody {
+	side := f.blame(r.PTR.Err, ThirdParty)
+	switch {
+	case side.Ours() || side == Nobody:
 		return []verdict{unknown(f, r.PTR.Err, ThirdParty, r.question())}
+	case f.Server.IsValid() && !f.bogus(r.PTR.Err) && !f.failsDirectly(r.PTR.Err):
+		return []verdict{unknown(f, r.PTR.Err, ThirdParty, r.question()).by(Nobody)} // the resolver's word alone
 	}
 	return []verdict{fail(clip(r.PTR.Err.Error()), r.question()).by(ThirdParty).mend("tell the provider of the address")}
 }
@@ -114,8 +126,13 @@ func ptrConfirmed(f *Facts, r Reverse) []verdict {
 		family = "AAAA"
 	}
 	name := r.Names[0].Name
-	return []verdict{fail(names(r.PTR.Records)+" does not have the address", asked...).by(ThirdParty).
-		mend("give the name the address, or the address another name", Change{"add", fmt.Sprintf("%s %s %s", name.FQDN(), family, r.Addr)})}
+	v := fail(names(r.PTR.Records)+" does not have the address", asked...).by(ThirdParty).
+		mend("give the name the address, or the address another name", Change{"add", fmt.Sprintf("%s %s %s", name.FQDN(), family, r.Addr)})
+	if f.Permitted[r.Addr] != spf.Pass { // receivers look at who sends
+		v = v.as(Warning)
+		v.detail += "; the domain's SPF does not let it send, and so it is taken for a host that only receives"
+	}
+	return []verdict{v}
 }
 
 // spelled reports whether a name holds all the numbers of the IPv4 address.

@@ -24,19 +24,19 @@ func resolverChecks() []Check {
 			}
 			return []verdict{fail(fmt.Sprintf("it took %s to name the root servers", f.Control.Took.Round(time.Millisecond)), rootNS).by(LocalResolver)}
 		})},
-		{"resolver.servfail-rate", "the resolver fails at many names", Warning, nil, nil},
+		{"resolver.servfail-rate", "the resolver fails at many names", Warning, []string{"RFC 1034 §5.3.3"}, resolverFails},
 		{"resolver.no-dnssec", "the resolver does not validate", Notice, []string{"RFC 4035 §3.2.3", "RFC 7672 §2.2"}, resolverNoDNSSEC},
 		{"resolver.strips-dnssec", "the resolver takes signatures away", Warning, []string{"RFC 4035 §3.2.1"}, resolverStrips},
-		{"resolver.bogus-accepted", "the resolver takes forged signatures", Error, []string{"RFC 4035 §5"}, nil},
+		{"resolver.bogus-accepted", "the resolver takes forged signatures", Error, []string{"RFC 4035 §5"}, resolverTakesForged},
 		{"resolver.rewrites-nxdomain", "the resolver makes up names", Error, []string{"RFC 2308 §2.1"}, resolverRewrites},
 		{"resolver.filtered", "the resolver filters answers", Error, []string{"RFC 8914 §4.16"}, resolverFiltered},
 		{"resolver.no-tcp", "the resolver takes no TCP", Error, []string{"RFC 7766 §5"}, resolverNoTCP},
 		{"resolver.edns-broken", "the resolver does not know EDNS", Warning, []string{"RFC 6891 §7"}, resolverNoEDNS},
 		{"resolver.disagrees", "the resolver and the zone's servers disagree", Warning, []string{"RFC 1034 §3.7"}, resolverDisagrees},
-		{"resolver.udp53-intercepted", "somebody answers in the servers' place", Error, nil, nil},
+		{"resolver.udp53-intercepted", "somebody answers in the servers' place", Error, []string{"RFC 1034 §6.1", "RFC 1035 §4.1.1"}, resolverIntercepted},
 		{"net.no-ipv6", "this host has no IPv6", Notice, []string{"RFC 3596"}, netNoIPv6},
 		{"net.port25-blocked", "this network lets nothing out to port 25", Notice, []string{"RFC 5068 §3.1"}, nil},
-		{"net.clock-skew", "this host's clock is wrong", Error, []string{"RFC 4035 §5.3.1"}, nil},
+		{"net.clock-skew", "this host's clock is wrong", Error, []string{"RFC 4035 §5.3.1"}, netClock},
 	}
 }
 
@@ -71,7 +71,11 @@ func (f *Facts) rootSigned() bool {
 // resolverNoDNSSEC: only our own resolver can say that it validated; what another one says
 // about that is not to be believed (RFC 4035 §4.9.3).
 func resolverNoDNSSEC(f *Facts) []verdict {
-	switch {
+	switch c := f.Control.Forged; {
+	case f.Server.IsValid() && c != nil && c.Proved && c.Addrs.Err != nil:
+		return nil
+	case f.Server.IsValid() && c != nil && c.Proved:
+		return []verdict{fail(fmt.Sprintf("it answers for %s, whose DS records mean no key of the zone", c.Name), dns.Question{Name: c.Name, Type: dns.TypeA}).by(LocalResolver)}
 	case f.Server.IsValid():
 		return na("whether another resolver validates cannot be told from here")
 	case f.Control.Signed.Err != nil:
@@ -164,6 +168,10 @@ func resolverDisagrees(f *Facts) []verdict {
 	switch {
 	case f.MX.Err != nil:
 		return []verdict{unknown(f, f.MX.Err, ZoneServers, f.q(dns.TypeMX))}
+	case f.absent():
+		return na("the domain does not exist, by either")
+	case f.private():
+		return []verdict{fail("the resolver knows the domain, and the servers of "+zoneText(f.above())+" deny it: what is said here of its mail is the resolver's own view", f.q(dns.TypeMX), f.soaAt(f.Domain)).by(LocalResolver)}
 	case theirs == nil:
 		return []verdict{f.zoneUnknown(f.q(dns.TypeMX))}
 	case !agreed:

@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"mxward/internal/dns"
 	"mxward/internal/mailauth/lint"
@@ -97,6 +98,15 @@ func stsStatus(f *Facts) []verdict {
 	return linted("mtasts.status", stsPolicy)(f)
 }
 
+// stsCertificate: by a wrong clock, none is valid.
+func stsCertificate(f *Facts) []verdict {
+	verdicts := linted("mtasts.cert", stsPolicy)(f)
+	if f.skew() != "" && slices.ContainsFunc(verdicts, func(v verdict) bool { return v.status == Fail }) {
+		return []verdict{f.clockUnknown()}
+	}
+	return verdicts
+}
+
 func mtastsChecks() []Check {
 	const rfc = "RFC 8461 "
 	return []Check{
@@ -110,7 +120,7 @@ func mtastsChecks() []Check {
 		{"mtasts.status", "the MTA-STS policy is not there", Error, []string{rfc + "§3.3"}, stsStatus},
 		row(stsPolicy, "mtasts.content-type", "the MTA-STS policy is not text/plain", Warning, rfc+"§3.2"),
 		row(stsPolicy, "mtasts.too-large", "the MTA-STS policy is too large", Error, rfc+"§3.3"),
-		row(stsPolicy, "mtasts.cert", "the certificate of the MTA-STS policy's host is not valid", Error, rfc+"§3.3"),
+		{"mtasts.cert", "the certificate of the MTA-STS policy's host is not valid", Error, []string{rfc + "§3.3"}, stsCertificate},
 		row(stsPolicy, "mtasts.policy-syntax", "the MTA-STS policy has a mistake", Error, rfc+"§3.2"),
 		row(stsPolicy, "mtasts.mode-none", "the MTA-STS policy is taken back", Info, rfc+"§8.3"),
 		row(stsPolicy, "mtasts.mode-testing", "the MTA-STS policy is being tried out", Notice, rfc+"§5"),

@@ -47,6 +47,18 @@ type Facts struct {
 	Programs   Programs
 	Challenges []Challenge
 	Names      Names
+	// What is asked behind the first answers (gather_more.go).
+	HostTXT   map[dns.Name]Fact[string] // of MX hosts in the domain's zone
+	HostCAA   []CAA                     // of those, and of the policy host
+	OldSPF    Fact[string]              // of SPF's own type
+	BelowDKIM Fact[string]              // at _domainkey: whether there can be keys
+	Others    map[dns.Name]Zone         // where names that do not exist would be registered
+	Senders   []Sender                  // of those that were named
+	Transfers map[netip.Addr]Heard      // how a transfer of the zone begins, by the servers that serve it
+	Permitted map[netip.Addr]spf.Result // what SPF says of the MX hosts' addresses
+
+	Origins      map[netip.Addr]Fact[uint32] // autonomous systems of the name servers; nil where nobody was asked
+	Registration *Registration               // nil where nobody was asked
 }
 
 // Fact is one typed answer, or why there is none.
@@ -68,6 +80,7 @@ type Control struct {
 	TCP      *Heard           // the resolver itself over TCP; nil where it has no address
 	Roots    []Heard          // the root's SOA with signatures from root servers themselves
 	OverTCP  []Heard          // the same over TCP
+	Forged   *Forged          // nil where no such name is known
 }
 
 // Heard is what one server says to one question, or why nothing was heard.
@@ -98,6 +111,10 @@ type Zone struct {
 	Keys      Fact[dns.Key] // by a server of its own
 	Signed    Heard         // the SOA with its signatures, by the same
 	Undivided bool          // one server has both zones, and so no referral was seen
+	// Of a zone with keys, by the server that gave them.
+	Hashing Fact[dns.Hashing]
+	CDS     Fact[dns.DS]
+	CDNSKEY Fact[dns.Key]
 }
 
 // NameServer is one name in an NS record.
@@ -114,7 +131,6 @@ type Server struct {
 	SOA, NS, MX, TXT Heard // over UDP
 	TCP              Heard // the SOA over TCP
 	Unasked          bool  // its address is not one to send questions to
-
 }
 
 // Host is a host that takes mail.
@@ -150,8 +166,9 @@ type Selector struct {
 	Err    error // it makes no name
 }
 
-// CAA is the set that holds for the policy host or the domain (RFC 8659 §3).
+// CAA is the set that holds for a name (RFC 8659 §3).
 type CAA struct {
 	Fact[dns.CAA]
-	At dns.Name // where it was found, or where asking failed
+	Host dns.Name // the name
+	At   dns.Name // where it was found, or where asking failed
 }

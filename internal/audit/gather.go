@@ -45,6 +45,15 @@ type Auditor struct {
 	Roots []netip.AddrPort
 	// MTASTS gets policies; its own Resolver is not asked. Nil leaves policies out.
 	MTASTS *mtasts.Fetcher
+	// Bogus is a name whose signatures are known to be wrong, to see whether another resolver
+	// validates; zero for none.
+	Bogus dns.Name
+	// Senders are addresses that send the domain's mail, to be held against SPF.
+	Senders []netip.Addr
+	// Origins say which networks addresses are in; zero leaves that out.
+	Origins Origins
+	// Registry says when a domain's registration ends; nil leaves that out.
+	Registry func(ctx context.Context, domain dns.Name) (time.Time, error)
 	// Selectors are the DKIM selectors to look at: no question can list them.
 	Selectors []string
 	// Lists are the block lists and allow lists to ask; nil leaves them out.
@@ -62,7 +71,7 @@ type Auditor struct {
 func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
-	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback}
+	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback, Direct: map[dns.Question][]Heard{}}
 	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
 	g.all(ctx,
 		g.control, g.zone, g.mailHosts,
@@ -75,6 +84,7 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
 		g.caa,
 	)
+	g.more(ctx)
 	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
 	// these names must not stand in for what mail asks for.
 	g.all(ctx, g.programs, g.challenges, g.names)
@@ -243,15 +253,18 @@ func (g *gatherer) mtasts(ctx context.Context) {
 	g.facts.MTASTS = mtasts.Look(ctx, &fetcher, g.facts.Domain)
 }
 
-// caa climbs from the domain to the first set of CAA records (RFC 8659 §3).
-func (g *gatherer) caa(ctx context.Context) {
-	c := &g.facts.CAA
-	for name, ok := g.facts.Domain, true; ok && name != dns.Root; name, ok = name.Parent() {
+func (g *gatherer) caa(ctx context.Context) { g.facts.CAA = g.climb(ctx, g.facts.Domain) }
+
+// climb goes from a name up to the first set of CAA records (RFC 8659 §3).
+func (g *gatherer) climb(ctx context.Context, host dns.Name) CAA {
+	c := CAA{Host: host}
+	for name, ok := host, true; ok && name != dns.Root; name, ok = name.Parent() {
 		c.At, c.Fact = name, fact(dns.LookupCAA(ctx, g.rec, name))
 		if c.Err != nil || len(c.Records) > 0 {
-			return
+			break
 		}
 	}
+	return c
 }
 
 // secondOpinion puts each question that the resolver failed at to the zone's own servers:
@@ -259,7 +272,6 @@ func (g *gatherer) caa(ctx context.Context) {
 func (g *gatherer) secondOpinion(ctx context.Context) {
 	const most = 2 // servers
 	f := g.facts
-	f.Direct = map[dns.Question][]Heard{}
 	var mu sync.Mutex
 	var do []func(context.Context)
 	for _, q := range g.rec.failures() {

@@ -71,12 +71,12 @@ func (g *gatherer) walk(ctx context.Context, name dns.Name, detours int) Zone {
 			}
 			return z.arrived(apex, above)
 		default:
-			return z.stuck(heard, above)
+			return z.stuck(heard, above, name)
 		}
 		above, z.Parent = z.Parent, ref.Zone
 		servers = g.addressesOf(ctx, ref, detours)
 		if len(servers) == 0 {
-			return z.stuck(nil, above)
+			return z.stuck(nil, above, name)
 		}
 	}
 	z.Err = fmt.Errorf("find the zone of %s: more than %d delegations", name, maxCuts)
@@ -100,8 +100,8 @@ func (z Zone) arrived(apex, above dns.Name) Zone {
 
 // stuck: the servers of Parent do not answer. If that is not a public suffix, it is the
 // domain's own zone as far as anybody can tell.
-func (z Zone) stuck(heard []Heard, above dns.Name) Zone {
-	if z.Parent != dns.Root && !isSuffix(z.Parent) {
+func (z Zone) stuck(heard []Heard, above, name dns.Name) Zone {
+	if z.Parent != dns.Root && (!isSuffix(z.Parent) || z.Parent == name) {
 		z.Name, z.Parent = z.Parent, above
 		return z
 	}

@@ -7,7 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/publicsuffix"
+
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/dmarc"
 )
 
 // The limits of what one check says, whatever stands in the zone; ours.
@@ -125,8 +128,10 @@ func (f *Facts) put(c Check) []verdict {
 	switch {
 	case f.absent() && !ours:
 		return na("the domain does not exist")
+	case f.suffix() && (mailArea(c.Area()) || c.Area() == "dmarc" && errors.Is(f.DMARC.Err, dmarc.ErrNotDMARC)):
+		return na(f.Domain.String() + " is a public suffix without mail: others register their domains below it, and its own mail is not looked at")
 	case (f.denied() || f.hides(f.Domain)) && !ours:
-		return []verdict{{status: Unknown, blame: LocalResolver, detail: "the resolver hides the domain, or denies it while its servers know it", asked: []dns.Question{f.q(dns.TypeMX)}}}
+		return []verdict{f.deniedUnknown(f.q(dns.TypeMX))}
 	}
 	return c.judge(f)
 }
@@ -137,7 +142,34 @@ func (f *Facts) denied() bool {
 	says := func(rcode dns.Rcode) bool {
 		return slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.MX.serves() && s.MX.Said.Rcode == rcode })
 	}
-	return f.MX.Err == nil && !f.MX.Exists && says(dns.NoError) && !says(dns.NXDomain)
+	delegated := f.Zone.Referral.Zone == f.Domain // then it exists, whether its servers answer or not
+	return f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && (says(dns.NoError) || delegated && !f.Zone.Absent) && !says(dns.NXDomain)
+}
+
+// mailArea: checks whose matter is mail, and certificates for it. A public suffix may have a DMARC
+// policy, which holds for the domains below it (RFC 9989 §4.10).
+func mailArea(area string) bool {
+	return !slices.Contains([]string{"resolver", "net", "deleg", "soa", "dnssec", "dmarc"}, area)
+}
+
+// PublicSuffix reports whether others register their domains below this one, as below co.uk.
+func PublicSuffix(domain dns.Name) bool {
+	suffix, managed := publicsuffix.PublicSuffix(domain.String())
+	return managed && strings.EqualFold(suffix, domain.String())
+}
+
+// suffix: the domain is a public suffix, and nothing says that it takes mail.
+func (f *Facts) suffix() bool {
+	return PublicSuffix(f.Domain) && f.MX.Err == nil && len(f.MX.Records) == 0 && len(f.Own.addrs()) == 0
+}
+
+// deniedServer: the address of a server in the zone is the resolver's word, and it denies the zone.
+func (f *Facts) deniedServer(ns NameServer) bool {
+	return f.denied() && ns.Name.In(f.Domain) && f.live() == 0 && len(ns.Addrs.Records) == 0
+}
+
+func (f *Facts) deniedUnknown(asked ...dns.Question) verdict {
+	return verdict{status: Unknown, blame: LocalResolver, detail: "the resolver hides the domain, or denies it while its servers or its parent know it", asked: asked}
 }
 
 // q is a question about the domain itself.

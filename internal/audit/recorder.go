@@ -140,7 +140,7 @@ func newExchange(q dns.Question, answer dns.Answer, err error, began time.Time) 
 	took := time.Since(began)
 	e := Exchange{
 		Name: q.Name, Type: q.Type.String(), AA: answer.Authoritative, AD: answer.Authentic, Extended: answer.Extended,
-		Records: []string{}, RTT: float64(took.Round(time.Microsecond)) / float64(time.Millisecond), When: began.UTC(), question: q,
+		Records: []string{}, RTT: float64(took.Round(time.Microsecond)) / float64(time.Millisecond), When: began.UTC(), question: q, err: err,
 	}
 	if err != nil {
 		e.Error = err.Error()

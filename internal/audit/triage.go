@@ -19,6 +19,8 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 		return LocalNetwork
 	case stopped(err):
 		return Nobody
+	case f.skew() != "" && f.bogus(err):
+		return LocalNetwork
 	case trouble == dns.WorkLimit:
 		return LocalResolver
 	case f.hidden(err), f.answeredDirectly(err):
@@ -31,6 +33,8 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 		return theirs
 	case trouble == dns.NoNetwork && !f.Server.IsValid():
 		return LocalNetwork // of another resolver, that it is silent at this question alone
+	case theirs == ZoneServers && !f.rootsHeard() && f.Zone.Err != nil:
+		return Nobody // nobody else could be asked
 	case theirs == ZoneServers && f.Zone.Err != nil && f.Zone.Parent != dns.Root && f.rootsHeard():
 		return ParentZone
 	case trouble == dns.BrokenDelegation && theirs == ZoneServers && f.Zone.Name.IsZero():
@@ -46,12 +50,12 @@ func stopped(err error) bool {
 
 // outside reports whether anybody outside was heard without the resolver.
 func (f *Facts) outside() bool {
-	return f.rootsHeard() || slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.SOA.Err == nil && s.SOA.Server.IsValid() })
+	return f.rootsHeard() || !f.intercepted() && slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.SOA.Err == nil && s.SOA.Server.IsValid() })
 }
 
-func (f *Facts) rootsHeard() bool {
-	return slices.ContainsFunc(f.Control.Roots, func(h Heard) bool { return h.Err == nil })
-}
+// rootsHeard reports whether a root server itself was heard: who refuses, or speaks without
+// authority, is none, and stands between us and it.
+func (f *Facts) rootsHeard() bool { return slices.ContainsFunc(f.Control.Roots, Heard.serves) }
 
 // answeredDirectly reports whether a server of the zone answers what the resolver failed at,
 // and not because nobody validates there.

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"io"
 	"log"
 	"math/big"
@@ -76,6 +77,8 @@ ns2   A   198.51.100.53
 mx1   A   192.0.2.25
 mx1   AAAA 2001:db8::25
 mx2   A   198.51.100.25
+mx1   TXT "v=spf1 a -all"
+mx2   TXT "v=spf1 a -all"
 @     TXT "v=spf1 mx -all"
 _dmarc TXT "v=DMARC1; p=reject; rua=mailto:dmarc@example.com"
 _smtp._tls TXT "v=TLSRPTv1; rua=mailto:tls@example.com"
@@ -126,13 +129,22 @@ type animal struct {
 	selectors    []string
 	policy       http.Handler // the web server of MTA-STS
 	badCert      bool
+	issuer       string       // of its certificate
 	forward      dns.Resolver // the resolver is this one, behind an address
 	forwardHow   dnstest.Behaviour
 	forwarded    bool
-	plain        string // the zone plain.com, which is never signed
-	domain       string // "" is example.com
 	lists        []blocklist.List
 	certs        *CertLook
+	plain        string            // the zone plain.com, which is never signed
+	domain       string            // "" is example.com
+	asker        func(Asker) Asker // what stands between us and servers
+	bogus        string            // a name whose signatures are wrong
+	senders      []string
+	origins      bool          // origin.example.net and origin6.example.net know networks
+	registered   time.Duration // how long the registration lasts from now
+	registry     error         // what it says instead
+	refuses      string        // what the resolver says SERVFAIL to
+	rootLasts    time.Duration // of the root's signatures from now
 
 	// fails are the ids that fail, besides those of any domain here (usual); gone are those
 	// of the usual that do not.
@@ -213,7 +225,7 @@ func (a animal) world(t *testing.T) *Auditor {
 		comText += "plain NS ns1.plain\nns1.plain A " + plainAt + "\n"
 		n.Serve(plainAt, dnstest.Zone(t, "plain.com", a.plain))
 	}
-	put(rootAt, sign(dnstest.Zone(t, ".", rootText), zone.Signing{Keys: []*zone.Key{rootKey}}))
+	put(rootAt, sign(dnstest.Zone(t, ".", rootText), a.rooted(rootKey)))
 	put(comAt, sign(dnstest.Zone(t, "com", comText), zone.Signing{Keys: []*zone.Key{comKey}}))
 	arpa := a.arpa
 	if arpa == "" {
@@ -237,6 +249,9 @@ func (a animal) world(t *testing.T) *Auditor {
 		return text + a.add + more
 	}
 	how := zone.Signing{Keys: []*zone.Key{zoneKey}}
+	if a.signed != nil {
+		how.NSEC3 = a.signed.NSEC3
+	}
 	if a.signed != nil && len(a.signed.Keys) > 0 {
 		how.Keys = a.signed.Keys
 	}
@@ -289,15 +304,42 @@ func (a animal) world(t *testing.T) *Auditor {
 		if a.strips {
 			r = stripped(r)
 		}
+		if a.refuses != "" {
+			r = refusing(r, dns.MustName(a.refuses))
+		}
 		n.Set(resolverAt, dnstest.Host{Resolver: r, Behaviour: a.forwardHow, Recursion: true, Delay: a.slow})
 		auditor.Server = netip.MustParseAddrPort(resolverAt + ":53")
 		auditor.Resolver = &resolver.Forwarder{Server: auditor.Server, Dial: dial}
 	}
+	if a.asker != nil {
+		auditor.Asker = a.asker(auditor.Asker)
+	}
+	if a.bogus != "" {
+		auditor.Bogus = dns.MustName(a.bogus)
+	}
+	if a.origins {
+		auditor.Origins = Origins{dns.MustName("origin.example.net"), dns.MustName("origin6.example.net")}
+	}
+	if a.registered != 0 || a.registry != nil {
+		auditor.Registry = func(context.Context, dns.Name) (time.Time, error) { return time.Now().Add(a.registered), a.registry }
+	}
+	for _, s := range a.senders {
+		auditor.Senders = append(auditor.Senders, netip.MustParseAddr(s))
+	}
 	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }}
 	if a.policy != nil {
-		auditor.MTASTS = webServer(t, a.policy, a.badCert)
+		auditor.MTASTS = webServer(t, a.policy, a.badCert, a.issuer)
 	}
 	return auditor
+}
+
+// rooted is how the root is signed.
+func (a animal) rooted(key *zone.Key) zone.Signing {
+	how := zone.Signing{Keys: []*zone.Key{key}}
+	if a.rootLasts != 0 {
+		how.Inception, how.Expiration = time.Now().Add(-48*time.Hour), time.Now().Add(a.rootLasts)
+	}
+	return how
 }
 
 func (a animal) turned(z *zone.Zone) dns.Resolver {
@@ -319,6 +361,16 @@ func (a animal) turned(z *zone.Zone) dns.Resolver {
 	})
 }
 
+// refusing is a resolver that says SERVFAIL to questions about one name.
+func refusing(r dns.Resolver, name dns.Name) dns.Resolver {
+	return dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+		if q.Name == name {
+			return dns.Answer{Rcode: dns.ServFail}, nil
+		}
+		return r.Resolve(ctx, q)
+	})
+}
+
 // stripped is a resolver that takes signatures away.
 func stripped(r dns.Resolver) dns.Resolver {
 	return dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
@@ -329,7 +381,7 @@ func stripped(r dns.Resolver) dns.Resolver {
 }
 
 // webServer is an HTTPS server to which each connection leads.
-func webServer(t *testing.T, h http.Handler, bad bool) *mtasts.Fetcher {
+func webServer(t *testing.T, h http.Handler, bad bool, issuer string) *mtasts.Fetcher {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -339,7 +391,7 @@ func webServer(t *testing.T, h http.Handler, bad bool) *mtasts.Fetcher {
 	if bad {
 		name = "www.example.com"
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{Organization: []string{issuer}}, DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func resolverZoo() []animal {
 				return rootNS, true
 			}
 			return answer(q.Name.FQDN() + " 300 A 203.0.113.1"), q.Type == dns.TypeA && q.Name.CountLabels() == 1
-		}), fails: "resolver.rewrites-nxdomain", gone: "mtasts.txt-missing", unknown: "spf.missing@local-resolver mx.null@local-resolver mtasts.txt-missing@local-resolver"},
+		}), fails: "resolver.rewrites-nxdomain resolver.servfail-rate", gone: "mtasts.txt-missing", unknown: "spf.missing@local-resolver mx.null@local-resolver mtasts.txt-missing@local-resolver"},
 		{why: "a resolver that hides a name by policy", forwarded: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
 			if q.Name == dns.Root {
 				return rootNS, true
@@ -64,7 +64,7 @@ func resolverZoo() []animal {
 				return rootNS, true
 			}
 			return answer(q.Name.FQDN() + " 300 MX 10 mx.example.net."), q.Type == dns.TypeMX && q.CheckingDisabled
-		}), gone: "mtasts.txt-missing", unknown: "mx.null@local-resolver dnssec.bogus@local-resolver"},
+		}), fails: "resolver.servfail-rate", blamed: "resolver.servfail-rate@local-resolver", gone: "mtasts.txt-missing", unknown: "mx.null@local-resolver dnssec.bogus@local-resolver"},
 		{why: "a resolver that has other MX records", forwarded: true, forward: says(func(q dns.Question) (dns.Answer, bool) {
 			switch {
 			case q.Name == dns.Root:
@@ -73,7 +73,7 @@ func resolverZoo() []animal {
 				return answer(q.Name.FQDN() + " 300 MX 10 mx.example.net."), true
 			}
 			return dns.Answer{}, false
-		}), fails: "resolver.disagrees", gone: "mtasts.txt-missing", unknown: "spf.missing@local-resolver", blamed: "resolver.disagrees@local-resolver"},
+		}), fails: "resolver.disagrees resolver.servfail-rate", gone: "mtasts.txt-missing", unknown: "spf.missing@local-resolver", blamed: "resolver.disagrees@local-resolver"},
 		{why: "a resolver that takes no TCP", forwarded: true, noTCP: resolverAt, fails: "resolver.no-tcp"},
 		{why: "a resolver that is silent", forwarded: true, forwardHow: dnstest.Silent, fails: "resolver.unreachable", gone: "mtasts.txt-missing",
 			blamed: "resolver.unreachable@local-resolver", unknown: "mx.null@local-resolver spf.missing@local-resolver ptr.missing@local-resolver"},
@@ -99,7 +99,7 @@ func resolverZoo() []animal {
 				return answer("example.com. 300 MX 10 mx1.example.com.", "example.com. 300 MX 20 mx2.example.com."), true
 			}
 			return dns.Answer{}, false
-		}), fails: "resolver.filtered", gone: "mtasts.txt-missing", unknown: "mx.nxdomain@local-resolver@mx1.example.com"},
+		}), fails: "resolver.filtered resolver.servfail-rate", gone: "mtasts.txt-missing", unknown: "mx.nxdomain@local-resolver@mx1.example.com"},
 		{why: "a resolver that is slow", forwarded: true, slow: 1200 * time.Millisecond, fails: "resolver.slow"},
 	}
 }
@@ -184,11 +184,11 @@ func mxZoo() []animal {
 		mx("an MX record with an alias", "@ MX 10 mail\nmail CNAME mx1\n", "mx.cname", ""),
 		mx("an MX host without an address", "@ MX 10 mx1\n@ MX 20 bare\nbare TXT \"here\"\n", "mx.no-address", ""),
 		mx("an MX host that is not there", "@ MX 10 mx1\n@ MX 20 gone\n", "mx.nxdomain", ""),
-		mx("an MX host at a private address", "@ MX 10 mx1\n@ MX 20 inside\ninside A 10.0.0.25\n", "mx.private-address ptr.missing", ""),
+		mx("an MX host at a private address", "@ MX 10 mx1\n@ MX 20 inside\ninside A 10.0.0.25\n", "mx.private-address ptr.missing spf.helo-missing", ""),
 		mx("an MX host twice", "@ MX 10 mx1\n@ MX 20 mx1\n", "mx.duplicate", ""),
-		mx("two names of one host", "@ MX 10 mx1\n@ MX 20 too\ntoo A 192.0.2.25\n", "mx.same-address", ""),
+		mx("two names of one host", "@ MX 10 mx1\n@ MX 20 too\ntoo A 192.0.2.25\n", "mx.same-address spf.helo-missing", ""),
 		mx("no IPv6", "@ MX 10 mx2\n", "mx.no-ipv6", ""),
-		mx("eleven MX records", elevenMX(), "mx.too-many mx.same-address spf.mx-too-many", ""),
+		mx("eleven MX records", elevenMX(), "mx.too-many mx.same-address spf.mx-too-many spf.helo-missing", ""),
 		{why: "servers with different MX records", second: "@ MX 30 mx1\n", fails: "mx.inconsistent", anyMore: true},
 		{why: "the servers fail for one type: nothing is missing", turn: failing(dns.TypeTXT, "example.com"),
 			unknown: "spf.missing@zone-ns spf.multiple@zone-ns spf.no-all@zone-ns"},

@@ -126,7 +126,7 @@ func dnssecZoo() []animal {
 		{why: "signatures that end soon", signed: &zone.Signing{}, lasts: time.Hour, gone: "dnssec.insecure", fails: "dnssec.rrsig-expiring"},
 		{why: "a resolver behind which nothing is signed", signed: &zone.Signing{}, forwarded: true, strips: true, gone: "dnssec.insecure", fails: "resolver.strips-dnssec"},
 		{why: "a resolver that does not validate", signed: &zone.Signing{}, credulous: true, gone: "dnssec.insecure", fails: "resolver.no-dnssec"},
-		{why: "an algorithm of the past", oldAlgorithm: true, fails: "dnssec.algo-deprecated dnssec.key-without-ds"},
+		{why: "an algorithm of the past", oldAlgorithm: true, fails: "dnssec.algo-deprecated dnssec.key-without-ds dnssec.key-size"},
 		{why: "a bogus zone behind another resolver", signed: &zone.Signing{}, lasts: -time.Hour, forwarded: true, gone: usual, fails: "dnssec.rrsig-expired dnssec.bogus dmarc.temperror caa.servfail", unknown: "mx.null@zone spf.missing@zone"},
 	}
 }

@@ -91,6 +91,16 @@ const (
 	TypeSRV    = Type(wire.TypeSRV)
 )
 
+// The types that only an audit asks for: SPF's own, which is history (RFC 7208 §3.1), what a zone
+// asks its parent for (RFC 7344), how its proofs are hashed, and the whole zone.
+const (
+	TypeSPF        = Type(wire.TypeSPF)
+	TypeCDS        = Type(wire.TypeCDS)
+	TypeCDNSKEY    = Type(wire.TypeCDNSKEY)
+	TypeNSEC3PARAM = Type(wire.TypeNSEC3PARAM)
+	TypeAXFR       = Type(wire.TypeAXFR)
+)
+
 // String gives the mnemonic, or TYPEnnn (RFC 3597 §5).
 func (t Type) String() string { return wire.Type(t).String() }
 

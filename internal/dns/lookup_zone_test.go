@@ -91,3 +91,62 @@ func TestTarget(t *testing.T) {
 		}
 	}
 }
+
+// TestRareLookups: the types that only an audit asks for.
+func TestRareLookups(t *testing.T) {
+	// 304 bits; and keys that end in the exponent, or before it.
+	const short = "AwEAAcMnWBKLuvG/LwnPVykcmpvnntwxfshHlHRhlY0F3oz8AMcuF8gw"
+	z, name := dnstest.Zone(t, "example.com", zoneRecords+`
+@    300 DNSKEY 256 3 8 `+short+`
+@    300 CDS 1 13 2 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
+@    300 CDNSKEY 257 3 8 AwEA
+@    300 CDNSKEY 257 3 8 AAEA
+@    300 CDNSKEY 257 3 8 AP//
+@    300 NSEC3PARAM 1 0 10 abcd
+@    300 SPF "v=spf1 " "-all"
+`), dns.MustName("example.com")
+	keys, err := dns.LookupKeys(t.Context(), z, name)
+	bits := map[uint8]int{}
+	for _, k := range keys.Records {
+		bits[k.Algorithm] = k.RSABits
+	}
+	if err != nil || bits[13] != 0 || bits[8] != 304 {
+		t.Errorf("DNSKEY %+v, %v", keys, err)
+	}
+	cds, err := dns.LookupCDS(t.Context(), z, name)
+	if err != nil || len(cds.Records) != 1 || cds.Records[0] != (dns.DS{KeyTag: 1, Algorithm: 13, DigestType: 2}) {
+		t.Errorf("CDS %+v, %v", cds, err)
+	}
+	short3, err := dns.LookupCDNSKEY(t.Context(), z, name)
+	if err != nil || len(short3.Records) != 3 || short3.Records[0].RSABits != 0 || short3.Records[1].RSABits != 0 || short3.Records[2].RSABits != 0 {
+		t.Errorf("CDNSKEY %+v, %v", short3, err)
+	}
+	hashing, err := dns.LookupHashing(t.Context(), z, name)
+	if err != nil || len(hashing.Records) != 1 || hashing.Records[0].Iterations != 10 {
+		t.Errorf("NSEC3PARAM %+v, %v", hashing, err)
+	}
+	old, err := dns.LookupSPF(t.Context(), z, name)
+	if err != nil || len(old.Records) != 1 || old.Records[0] != "v=spf1 -all" {
+		t.Errorf("SPF %+v, %v", old, err)
+	}
+}
+
+// TestOpens: a transfer begins with the SOA record and goes on; a refusal does not.
+func TestOpens(t *testing.T) {
+	z := dnstest.Zone(t, "example.com", zoneRecords)
+	all := dns.Answer{Answer: z.Records()}
+	for _, tt := range []struct {
+		why  string
+		a    dns.Answer
+		want bool
+	}{
+		{"the whole zone", all, true},
+		{"refused", dns.Answer{Rcode: dns.Refused}, false},
+		{"one record", dns.Answer{Answer: all.Answer[:1]}, false},
+		{"another record first", dns.Answer{Answer: all.Answer[1:]}, false},
+	} {
+		if got := dns.Opens(tt.a); got != tt.want {
+			t.Errorf("%s: %t", tt.why, got)
+		}
+	}
+}

@@ -84,6 +84,12 @@ func Target(a Answer, q Question) (end Name, found bool) {
 	})
 }
 
+// Opens reports whether an answer begins a transfer of the whole zone (RFC 5936 §2.2): with its SOA
+// record, and more behind it.
+func Opens(a Answer) bool {
+	return a.Rcode == NoError && len(a.Answer) > 1 && a.Answer[0].Header().Rrtype == wire.TypeSOA
+}
+
 // Signature is one RRSIG record of an answer (RFC 4034 §3.1), without what only a
 // validator needs.
 type Signature struct {

@@ -514,3 +514,16 @@ near A 8.8.8.8
 		t.Errorf("%v, %s", err, ids(tree))
 	}
 }
+
+// TestGone: what a tree includes at any depth and does not exist; what has no policy is there.
+func TestGone(t *testing.T) {
+	r := world(t, `
+@ TXT "v=spf1 include:gone.example.com include:two.example.com include:bare.example.com a:away.example.com ~all"
+two TXT "v=spf1 redirect=lost.example.com"
+bare A 192.0.2.1
+`)
+	got := Survey(t.Context(), r, "example.com").Gone()
+	if want := []dns.Name{dns.MustName("gone.example.com"), dns.MustName("lost.example.com")}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}

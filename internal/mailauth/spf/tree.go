@@ -191,6 +191,21 @@ func (t *Tree) Undetermined() error {
 	return nil
 }
 
+// Gone gives the domains that the tree includes, or is redirected to, and that do not exist.
+func (t *Tree) Gone() []dns.Name {
+	var all []dns.Name
+	for _, b := range t.Branches {
+		if b.Tree == nil {
+			continue
+		}
+		if name, ok := policyName(b.Tree.Domain); ok && errors.Is(b.Tree.Err, errNoName) {
+			all = append(all, name)
+		}
+		all = append(all, b.Tree.Gone()...)
+	}
+	return all
+}
+
 // String draws the tree as text, with what each branch costs.
 func (t *Tree) String() string {
 	var b strings.Builder
