@@ -7,6 +7,6 @@ import "slices"
 func Checks() []Check {
 	return slices.Concat(
 		resolverChecks(), delegationChecks(), mxChecks(), ptrChecks(), spfChecks(), dmarcChecks(), dkimChecks(),
-		mtastsChecks(), tlsrptChecks(), daneChecks(), dnssecChecks(), bimiChecks(), caaChecks(), laterChecks(),
+		mtastsChecks(), tlsrptChecks(), daneChecks(), dnssecChecks(), bimiChecks(), caaChecks(), smtpChecks(), laterChecks(),
 	)
 }

@@ -15,6 +15,7 @@ import (
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/mailauth/spf"
 	"mxward/internal/mailauth/tlsa"
+	"mxward/internal/probe"
 )
 
 // The limits of one domain's audit; ours.
@@ -44,6 +45,11 @@ type Auditor struct {
 	Roots []netip.AddrPort
 	// MTASTS gets policies; its own Resolver is not asked. Nil leaves policies out.
 	MTASTS *mtasts.Fetcher
+	// SMTP visits the MX hosts; nil leaves them out, and so with every check that needs them.
+	SMTP *probe.Prober
+	// Controls are domains whose MX hosts are known to answer: where none of the domain's own
+	// does, they say whether it is this network that lets nothing out to port 25.
+	Controls []dns.Name
 	// Selectors are the DKIM selectors to look at: no question can list them.
 	Selectors []string
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
@@ -165,7 +171,7 @@ func (g *gatherer) hosts(ctx context.Context) {
 		do[i] = func(ctx context.Context) { f.Hosts[i] = g.host(ctx, dns.MX{Host: h.Name, Preference: h.Preference}) }
 	}
 	g.all(ctx, do...)
-	g.reverse(ctx)
+	g.all(ctx, g.reverse, g.smtp)
 }
 
 func (g *gatherer) host(ctx context.Context, mx dns.MX) Host {

@@ -27,6 +27,8 @@ import (
 	"mxward/internal/dns/resolver"
 	"mxward/internal/dns/zone"
 	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/probe"
+	"mxward/internal/probe/probetest"
 )
 
 // The places of the zoo's small internet.
@@ -125,8 +127,10 @@ type animal struct {
 	forward      dns.Resolver // the resolver is this one, behind an address
 	forwardHow   dnstest.Behaviour
 	forwarded    bool
-	plain        string // the zone plain.com, which is never signed
-	domain       string // "" is example.com
+	smtp         func(*probetest.Authority) probetest.Net // the MX hosts, where they are visited
+	controls     string                                   // domains
+	plain        string                                   // the zone plain.com, which is never signed
+	domain       string                                   // "" is example.com
 
 	// fails are the ids that fail, besides those of any domain here (usual); gone are those
 	// of the usual that do not.
@@ -286,6 +290,13 @@ func (a animal) world(t *testing.T) *Auditor {
 		n.Set(resolverAt, dnstest.Host{Resolver: r, Behaviour: a.forwardHow, Recursion: true, Delay: a.slow})
 		auditor.Server = netip.MustParseAddrPort(resolverAt + ":53")
 		auditor.Resolver = &resolver.Forwarder{Server: auditor.Server, Dial: dial}
+	}
+	if a.smtp != nil {
+		ca := probetest.NewAuthority(t)
+		auditor.SMTP = &probe.Prober{Hello: "check.example.net", Dial: a.smtp(ca).Dial, Roots: ca.Roots()}
+		for _, name := range strings.Fields(a.controls) {
+			auditor.Controls = append(auditor.Controls, dns.MustName(name))
+		}
 	}
 	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }}
 	if a.policy != nil {
