@@ -166,16 +166,18 @@ func (f *Facts) way(addr netip.Addr) bool {
 		}
 		refused = refused || v.End().Trouble == probe.Refused
 	}
-	controls := 0
+	controls, open := 0, len(f.SMTP.Controls) == 0
 	for _, k := range f.SMTP.Controls {
-		if probe.SameFamily(addr, k.Addr) {
-			controls++
-			if k.Trouble == "" {
-				return true
-			}
+		same := probe.SameFamily(addr, k.Addr)
+		if same && k.Trouble == "" {
+			return true
 		}
+		if same {
+			controls++
+		}
+		open = open || k.Trouble == ""
 	}
-	return refused && controls == 0
+	return refused && controls == 0 && open
 }
 
 // smtpUnreachable is about connections alone: what a host says is its word, whatever it is.

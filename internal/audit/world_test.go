@@ -127,10 +127,11 @@ type animal struct {
 	forward      dns.Resolver // the resolver is this one, behind an address
 	forwardHow   dnstest.Behaviour
 	forwarded    bool
-	smtp         func(*probetest.Authority) probetest.Net // the MX hosts, where they are visited
-	controls     string                                   // domains
-	plain        string                                   // the zone plain.com, which is never signed
-	domain       string                                   // "" is example.com
+	smtp         func(*probetest.Authority) probetest.Net           // the MX hosts, where they are visited
+	tlsa         func(ca *x509.Certificate, n probetest.Net) string // more lines, by their certificates
+	controls     string                                             // domains
+	plain        string                                             // the zone plain.com, which is never signed
+	domain       string                                             // "" is example.com
 
 	// fails are the ids that fail, besides those of any domain here (usual); gone are those
 	// of the usual that do not.
@@ -172,6 +173,14 @@ func (a animal) visit(t *testing.T) (*Facts, []Finding) {
 func (a animal) world(t *testing.T) *Auditor {
 	t.Helper()
 	var n dnstest.Net
+	ca := probetest.NewAuthority(t)
+	var mailNet probetest.Net
+	if a.smtp != nil {
+		mailNet = a.smtp(ca)
+	}
+	if a.tlsa != nil {
+		a.add += a.tlsa(ca.Cert(), mailNet)
+	}
 	key := func(seed uint64) *zone.Key {
 		k, err := zone.SeededKey(zone.ECDSAP256SHA256, seed)
 		if err != nil {
@@ -291,9 +300,8 @@ func (a animal) world(t *testing.T) *Auditor {
 		auditor.Server = netip.MustParseAddrPort(resolverAt + ":53")
 		auditor.Resolver = &resolver.Forwarder{Server: auditor.Server, Dial: dial}
 	}
-	if a.smtp != nil {
-		ca := probetest.NewAuthority(t)
-		auditor.SMTP = &probe.Prober{Hello: "check.example.net", Dial: a.smtp(ca).Dial, Roots: ca.Roots()}
+	if mailNet != nil {
+		auditor.SMTP = &probe.Prober{Hello: "check.example.net", Dial: mailNet.Dial, Roots: ca.Roots()}
 		for _, name := range strings.Fields(a.controls) {
 			auditor.Controls = append(auditor.Controls, dns.MustName(name))
 		}

@@ -200,6 +200,9 @@ func (a *Authority) Roots() *x509.CertPool {
 	return roots
 }
 
+// Stranger is another authority.
+func (a *Authority) Stranger() *Authority { return NewAuthority(a.t) }
+
 // Cert is the authority's own.
 func (a *Authority) Cert() *x509.Certificate { return a.cert }
 
