@@ -27,9 +27,12 @@ func newCheck() *cobra.Command {
 		Short: "is a domain's mail DNS right, whose fault is it if not, and how to mend it",
 		Long: `Check looks at a domain's mail DNS from outside: its delegation and each of its name servers,
 MX hosts and the names of their addresses, SPF, DMARC, DKIM, MTA-STS, TLS-RPT, DANE, DNSSEC,
-BIMI and CAA. First it asks whether it can judge at all: its own resolver and network. What
-could not be asked is unknown, never missing, and each finding says on whose side the trouble
-lies. It needs no configuration and no root; it sends no mail, and talks to no mail server yet.
+BIMI and CAA; and it visits each address of the MX hosts once, as a stranger: greeting, EHLO,
+STARTTLS, and whether it would take mail for anybody, which is asked and taken back. First it
+asks whether it can judge at all: its own resolver and network. What could not be asked is
+unknown, never missing, and each finding says on whose side the trouble lies. It needs no
+configuration and no root, and it sends no mail. --no-smtp leaves the visits out, and so do
+--only and --skip where no check needs them.
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
@@ -52,6 +55,8 @@ is unknown might be, or the resolver or the network here is at fault.`,
 	flags.StringSliceVar(&f.only, "only", nil, "check these `ids` or areas and nothing else")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave out these `ids` or areas")
 	flags.StringVar(&f.failOn, "fail-on", f.failOn, "the least `severity` for exit status 1: critical, error, warning, notice or info")
+	flags.BoolVar(&f.noSMTP, "no-smtp", false, "visit no mail host; what needs that is skipped")
+	f.probeFlags.add(cmd)
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
 	return cmd
@@ -59,7 +64,9 @@ is unknown might be, or the resolver or the network here is at fault.`,
 
 type checkFlags struct {
 	resolverFlags
+	probeFlags
 	json, verbose bool
+	noSMTP        bool
 	selectors     []string
 	only, skip    []string
 	failOn        string
@@ -166,7 +173,19 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	}
 	slices.SortStableFunc(a.Roots, func(x, y netip.AddrPort) int { return x.Addr().BitLen() - y.Addr().BitLen() })
 	a.MTASTS = &mtasts.Fetcher{AllowLoopback: own.AllowLoopback}
+	if !f.noSMTP && audit.NeedsSMTP(f.checks) {
+		a.SMTP = f.prober()
+		if f.rootHints == "" { // else it is not known who is out there
+			a.Controls = wellKnown()
+		}
+	}
 	return a, nil
+}
+
+// wellKnown are domains whose MX hosts answer everybody: they are knocked at only where no MX
+// host of the domain can be reached.
+func wellKnown() []dns.Name {
+	return []dns.Name{dns.MustName("gmail.com"), dns.MustName("outlook.com"), dns.MustName("icloud.com")}
 }
 
 func (f *checkFlags) look(ctx context.Context, a *audit.Auditor, domain dns.Name) []audit.Finding {
@@ -250,10 +269,15 @@ func writeEvidence(b *strings.Builder, f audit.Finding) {
 		if x.Error != "" {
 			said = oneLine(x.Error)
 		}
-		if len(x.Records) > 0 {
+		if len(x.Records) > 0 && x.Type != "SMTP" {
 			said = fmt.Sprintf("%s, %d records", said, len(x.Records))
 		}
 		fmt.Fprintf(b, "    %s  # %s in %s ms\n", x.Again, said, showMS(x.RTT))
+		if x.Type == "SMTP" {
+			for _, line := range x.Records {
+				fmt.Fprintf(b, "        %s\n", oneLine(line))
+			}
+		}
 	}
 }
 

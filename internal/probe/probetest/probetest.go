@@ -74,6 +74,17 @@ func (n Net) Dial(ctx context.Context, network, address string) (net.Conn, error
 	return placed{near}, nil
 }
 
+// Serve speaks to whoever connects to a listener, until that is closed.
+func (h *Host) Serve(ln net.Listener) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go h.serve(conn)
+	}
+}
+
 // placed is a connection from somewhere.
 type placed struct{ net.Conn }
 
