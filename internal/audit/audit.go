@@ -8,8 +8,8 @@
 // "Could not ask" is never "is not there": a check whose facts are missing is unknown, and
 // triage.go says on whose side the trouble lies.
 //
-// Not implemented: block lists, registries (expiry, AS numbers), the files
-// that BIMI names, profiles, a plan to compare with. docs/checks.md lists which ids are
+// Not implemented: block lists, registries (expiry, AS numbers), the files that
+// BIMI names, profiles, a plan to compare with. docs/checks.md lists which ids are
 // checked.
 package audit
 
