@@ -56,14 +56,20 @@ type knock struct {
 
 // knocks visits each hop of a route, and looks up what MTA-STS and DANE demand on the way.
 func (f *routeFlags) knocks(ctx context.Context, r dns.Resolver, route deliver.Route) []knock {
-	domain, _ := dns.ParseName(route.Destination) // zero for an address literal
+	var domain dns.Name // zero for an address literal
+	if !strings.HasPrefix(route.Destination, "[") {
+		domain, _ = dns.ParseName(route.Destination)
+	}
 	targets := make([]probe.Target, len(route.Hops))
 	for i, h := range route.Hops {
 		targets[i] = probe.Target{Host: h.Host, Addr: h.Addr, Domain: domain}
 	}
 	sessions := f.prober().Visits(ctx, targets)
 	policy := policyOf(ctx, r, domain)
-	mx, _ := dns.LookupMX(ctx, r, domain) // known since the route was found
+	var mx dns.Set[dns.MX]
+	if !domain.IsZero() {
+		mx, _ = dns.LookupMX(ctx, r, domain) // known since the route was found
+	}
 	found := map[dns.Name]tlsa.Result{}
 	knocks := make([]knock, len(sessions))
 	for i, s := range sessions {
@@ -175,11 +181,13 @@ func (k knock) remarks() []string {
 	var all []string
 	s := k.session
 	if t := s.TLS; t != nil {
-		word := "certificate: valid for this host"
+		word := "valid for this host"
 		if err := t.PKIX(k.hop.Host, s.Began); err != nil {
-			word = "certificate: " + err.Error()
+			word = err.Error()
 		}
-		all = append(all, word)
+		if !k.hop.Host.IsZero() { // an address has no name to compare
+			all = append(all, "certificate: "+word)
+		}
 	}
 	all = append(all, k.sts.String(), k.dane.String())
 	if step, grey, ok := s.Deferred(); ok {

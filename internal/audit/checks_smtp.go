@@ -402,7 +402,7 @@ func openRelay(_ *Facts, v Visit) []verdict {
 	case v.Tarpit() != "":
 		return doubt("it takes every recipient, and is slow on purpose, as traps are")
 	}
-	return []verdict{fail(fmt.Sprintf("from a stranger it took %s: %s; nothing was sent", strings.TrimPrefix(step.Said, "RCPT TO:"), clip(step.Reply()))).by(MXHost).
+	return []verdict{fail(fmt.Sprintf("from a stranger it took %s: %s; nothing was sent, so it may still refuse the message itself", strings.TrimPrefix(step.Said, "RCPT TO:"), clip(step.Reply()))).by(MXHost).
 		mend("let it relay only for its own domains, and for who has logged in")}
 }
 

@@ -16,6 +16,7 @@ import (
 const (
 	maxVisits   = 16               // addresses
 	maxControls = 3                // domains
+	maxSaid     = 60               // lines of a session, in the evidence
 	smtpLimit   = 45 * time.Second // from the beginning, so that time is left to ask once more about DNS
 )
 
@@ -25,8 +26,7 @@ type SMTP struct {
 	Left   int     // addresses that are too many to visit
 	// Controls are knocks at port 25 of hosts elsewhere, where no MX host took a connection.
 	Controls []Knock
-	// Whether there was a control that could not even be looked up.
-	ControlErr error
+	ControlErr error // a control could not even be looked up
 }
 
 // Visit is one session with one address of an MX host.
@@ -174,7 +174,7 @@ func exchangeOf(s probe.Session) Exchange {
 		e.Error = s.Because()
 	}
 	lines := s.Transcript()
-	for _, line := range lines[:min(maxRecords, len(lines))] {
+	for _, line := range lines[:min(maxSaid, len(lines))] {
 		e.Records = append(e.Records, clip(line))
 	}
 	return e

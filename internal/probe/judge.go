@@ -190,7 +190,7 @@ var greyWords = []string{"greylist", "graylist", "grey list", "gray list", "grey
 func (s Session) Tarpit() string {
 	for _, step := range s.Steps {
 		if step.Octets > 0 && step.TookMS-step.FirstMS >= spreadMS {
-			return fmt.Sprintf("the %d octets that it said at %s came one after the other, over %.0f s", step.Octets, step.Stage, (step.TookMS-step.FirstMS)/1000)
+			return fmt.Sprintf("the %d octets that it said at %s came in pieces, over %.0f s", step.Octets, step.Stage, (step.TookMS-step.FirstMS)/1000)
 		}
 	}
 	greeting, ok := s.At(mail.StageGreeting)

@@ -169,6 +169,21 @@ func TestCertificates(t *testing.T) {
 	}
 }
 
+// TestLongChain: of a chain, so many certificates are kept and no more.
+func TestLongChain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := probetest.NewAuthority(t)
+		config := ca.Server(60*24*time.Hour, host)
+		for range 2 * maxChain {
+			config.Certificates[0].Certificate = append(config.Certificates[0].Certificate, ca.Cert().Raw)
+		}
+		s := visitTo(t, &probetest.Host{TLS: config}, Prober{Roots: ca.Roots()})
+		if s.TLS == nil || len(s.TLS.Chain) != maxChain || s.TLS.Trust != Trusted {
+			t.Errorf("%s", strings.Join(s.Transcript(), "\n"))
+		}
+	})
+}
+
 // TestRecognised: what a host does on purpose is told from what it cannot help.
 func TestRecognised(t *testing.T) {
 	slow := func(at string, d time.Duration) map[string]time.Duration { return map[string]time.Duration{at: d} }
