@@ -215,7 +215,7 @@ func (f *Facts) reach(v Visit, visits []Visit) Severity {
 	}
 	sure := f.SMTP.Left == 0 && !slices.ContainsFunc(visits, func(other Visit) bool { return f.sideOfEnd(other) != MXHost })
 	switch {
-	case alike(true):
+	case alike(true), len(f.MX.Records) == 0: // nobody has said that it takes mail: mx.implicit
 		return Warning
 	case alike(false), !sure:
 		return Error

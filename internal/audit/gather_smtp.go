@@ -25,7 +25,7 @@ type SMTP struct {
 	Visits []Visit // each address once
 	Left   int     // addresses that are too many to visit
 	// Controls are knocks at port 25 of hosts elsewhere, where no MX host took a connection.
-	Controls []Knock
+	Controls   []Knock
 	ControlErr error // a control could not even be looked up
 }
 

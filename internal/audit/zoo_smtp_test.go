@@ -250,6 +250,7 @@ func TestSeverities(t *testing.T) {
 		{"all but one that we cannot see", "smtp.unreachable", mx2At, animal{smtp: mailHosts(func(_ *probetest.Authority, n probetest.Net) {
 			n[mx1At], n[mx2At], n[mx1AtV6] = &probetest.Host{Err: syscall.ECONNREFUSED}, &probetest.Host{Err: syscall.ECONNREFUSED}, &probetest.Host{Err: syscall.ENETUNREACH}
 		})}, Error},
+		{"a web server that nobody calls an MX host", "smtp.unreachable", "203.0.113.80", animal{drop: []string{"@ MX"}, add: "@ A 203.0.113.80\n", smtp: lost(syscall.ECONNREFUSED, "203.0.113.80")}, Warning},
 		{"no TLS", "smtp.starttls-missing", mx2At, animal{smtp: mailHosts(bare)}, Warning},
 		{"no TLS, and MTA-STS", "smtp.starttls-missing", mx2At, animal{smtp: mailHosts(bare), policy: record.policy, add: record.add}, Error},
 	} {
