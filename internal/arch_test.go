@@ -45,9 +45,11 @@ var rooms = map[string][]string{
 	// 3: rooms that join two
 	"internal/deliver": {"internal/dns", "internal/mail", "internal/smtp"},
 	// the checks of a domain from outside: facts, and a table that judges them
-	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mailauth/..."},
-	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf"}, // how a report looks, in each format
-	"internal/rdap":            {"internal/dns"},                                            // when a registration ends, by registries over HTTPS
+	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/...", "internal/probe"},
+	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf", "internal/probe"},                            // how a report looks, in each format
+	"internal/rdap":            {"internal/dns"},                                                                                         // when a registration ends, by registries over HTTPS
+	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"}, // one visit to a mail host
+	"internal/probe/probetest": {},                                                                                                       // tests
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
@@ -60,7 +62,7 @@ var rooms = map[string][]string{
 	// the pages of those checks, built in so that the command can print them; no code
 	"docs/checks": {},
 	// 6: the commands
-	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/audit/...", "internal/rdap", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/..."},
+	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/audit/...", "internal/rdap", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/...", "internal/probe"},
 	"docs/schema": {}, // the published schemas, embedded
 	// test-only packages
 	"internal":      {},

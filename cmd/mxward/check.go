@@ -28,11 +28,13 @@ func newCheck() *cobra.Command {
 		Short: "is a domain's mail DNS right, whose fault is it if not, and how to mend it",
 		Long: `Check looks at a domain's mail DNS from outside: its delegation and each of its name servers,
 MX hosts and the names of their addresses, SPF, DMARC, DKIM, MTA-STS, TLS-RPT, DANE, DNSSEC,
-BIMI, CAA, what mail programs are told, ACME challenges, and block lists. First it asks whether
-it can judge at all: its own resolver and network. What could not be asked is unknown, never
-missing, and each finding says on whose side the trouble lies. It needs no configuration and no
-root; it sends no mail, and talks to no MX host yet; with servers that SRV records name it
-shakes hands over TLS, and says no more.
+BIMI, CAA, what mail programs are told, ACME challenges, and block lists; and it visits each
+address of the MX hosts once, as a stranger: greeting, EHLO, STARTTLS, and whether it would take
+mail for anybody, which is asked and taken back. With servers that SRV records name it shakes
+hands over TLS, and says no more. First it asks whether it can judge at all: its own resolver and
+network. What could not be asked is unknown, never missing, and each finding says on whose side
+the trouble lies. It needs no configuration and no root, and it sends no mail. --no-smtp leaves
+the visits out, and so do --only and --skip where no check needs them.
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
@@ -74,6 +76,8 @@ is unknown might be, or the resolver or the network here is at fault.`,
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave out these `ids` or areas")
 	flags.StringSliceVar(&f.lists, "lists", nil, "ask the block lists with these `zones` in place of the well-known ones")
 	flags.StringVar(&f.failOn, "fail-on", f.failOn, "the least `severity` for exit status 1: critical, error, warning, notice or info")
+	flags.BoolVar(&f.noSMTP, "no-smtp", false, "visit no mail host; what needs that is skipped")
+	f.probeFlags.add(cmd)
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
 	flags.StringArrayVar(&f.senders, "sender", nil, "hold this `address`, which sends the domain's mail, against SPF; may be given again")
@@ -84,7 +88,9 @@ is unknown might be, or the resolver or the network here is at fault.`,
 type checkFlags struct {
 	outputFlags
 	resolverFlags
+	probeFlags
 	json, verbose bool
+	noSMTP        bool
 	selectors     []string
 	only, skip    []string
 	lists         []string
@@ -233,7 +239,19 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	if a.Lists, err = f.blockLists(); err != nil {
 		return nil, err
 	}
+	if !f.noSMTP && audit.NeedsSMTP(f.checks) {
+		a.SMTP = f.prober()
+		if f.rootHints == "" { // else it is not known who is out there
+			a.Controls = wellKnown()
+		}
+	}
 	return a, nil
+}
+
+// wellKnown are domains whose MX hosts answer everybody: they are knocked at only where no MX
+// host of the domain can be reached.
+func wellKnown() []dns.Name {
+	return []dns.Name{dns.MustName("gmail.com"), dns.MustName("outlook.com"), dns.MustName("icloud.com")}
 }
 
 // wants reports whether checks of this id or area were chosen.

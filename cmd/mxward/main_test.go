@@ -17,6 +17,7 @@ import (
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/dns/server"
+	"mxward/internal/probe/probetest"
 )
 
 // TestMain makes this test binary the program itself when a script calls mxward.
@@ -26,7 +27,8 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the program as a user would, from a shell (testdata/script/*.txtar).
 // $DNS is a recursive name server that knows the zones below; $DARK one that never answers;
-// $WORLD one that is fit for mail, and $PUBLIC one that block lists refuse.
+// $WORLD one that is fit for mail, and $PUBLIC one that block lists refuse. At $MAILPORT of
+// 127.0.0.1, the MX host of local.example.com speaks SMTP.
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -107,9 +109,11 @@ friend 300 A   192.0.2.77
 	if err != nil {
 		t.Fatal(err)
 	}
+	mailHost := serveMail(t)
 	testscript.Run(t, testscript.Params{
 		Files: scripts,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("MAILPORT", mailHost)
 			env.Setenv("DNS", known)
 			env.Setenv("DARK", dark.LocalAddr().String())
 			env.Setenv("WORLD", world)
@@ -162,6 +166,23 @@ func serveDNS(t *testing.T, r dns.Resolver) string {
 		s.Shutdown(ctx)
 	})
 	return pc.LocalAddr().String()
+}
+
+// serveMail runs a mail host on loopback and gives its port.
+func serveMail(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	h := &probetest.Host{Name: "here.example.com", TLS: probetest.NewAuthority(t).Server(30*24*time.Hour, "here.example.com")}
+	go h.Serve(ln)
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // waitFor waits until a file below the work folder, which may be a glob, exists and holds

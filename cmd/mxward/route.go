@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,7 +22,9 @@ func newRoute() *cobra.Command {
 		Long: `Route finds where mail for an address (or a bare domain) would go, by RFC 5321 and
 RFC 7505: every host and address in the order in which they would be tried, with what was
 noticed on the way. It asks the DNS from the root down by itself, or another resolver with
---server. With --probe it knocks at each address as a mail server would, and sends no mail.
+--server. With --probe it visits each address as a mail server would, and sends no mail: it
+shows who answers, with which TLS and certificate, and whether MTA-STS and DANE would be
+content with those.
 
 Exit status: 0 there is a route (with --probe: and somebody answers on it); 1 the domain
 takes no mail, or nobody answers; 2 usage; 3 the DNS could not be asked.`,
@@ -31,19 +32,17 @@ takes no mail, or nobody answers; 2 usage; 3 the DNS could not be asked.`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
-	cmd.Flags().BoolVar(&f.probe, "probe", false, "knock at each address: connect, greeting, EHLO, STARTTLS, QUIT")
+	cmd.Flags().BoolVar(&f.probe, "probe", false, "visit each address: greeting, EHLO, STARTTLS, and never DATA")
 	cmd.Flags().BoolVar(&f.json, "json", false, "one JSON document on stdout (schema "+routeSchema+")")
-	f.add(cmd)
-	cmd.Flags().StringVar(&f.hello, "hello", "", "the `name` to say in EHLO when probing (default: this host's)")
-	cmd.Flags().Uint16Var(&f.port, "port", 25, "the `port` to knock at when probing")
+	f.resolverFlags.add(cmd)
+	f.probeFlags.add(cmd)
 	return cmd
 }
 
 type routeFlags struct {
 	resolverFlags
+	probeFlags
 	probe, json bool
-	hello       string
-	port        uint16
 }
 
 const routeSchema = "mxward.route/1"
@@ -59,10 +58,10 @@ type foundRoute struct {
 	deliver.Route
 	// Error is why there is no route, in words; Reply what a sender would be told; Status
 	// is "ok", "failed" (never) or "deferred" (could not be determined).
-	Status string          `json:"status"`
-	Error  string          `json:"error"`
-	Reply  string          `json:"reply"`
-	Probe  []deliver.Knock `json:"probe"`
+	Status string  `json:"status"`
+	Error  string  `json:"error"`
+	Reply  string  `json:"reply"`
+	Probe  []knock `json:"probe"`
 }
 
 func (f *routeFlags) run(cmd *cobra.Command, args []string) error {
@@ -109,7 +108,7 @@ func parseDestination(s string) (mail.Address, error) {
 func (f *routeFlags) find(ctx context.Context, r dns.Resolver, arg string, a mail.Address) foundRoute {
 	finder := &deliver.Finder{Resolver: r, AllowLoopback: true}
 	route, err := finder.Find(ctx, a)
-	found := foundRoute{Address: arg, Route: route, Status: "ok", Probe: []deliver.Knock{}}
+	found := foundRoute{Address: arg, Route: route, Status: "ok", Probe: []knock{}}
 	if err != nil {
 		found.Status, found.Error = "deferred", err.Error()
 		var none *deliver.NoRoute
@@ -122,22 +121,9 @@ func (f *routeFlags) find(ctx context.Context, r dns.Resolver, arg string, a mai
 		return found
 	}
 	if f.probe {
-		d := &deliver.Deliverer{Finder: finder, Hello: f.helloName(), Port: f.port}
-		found.Probe = d.Probe(ctx, route)
-		d.Close()
+		found.Probe = f.knocks(ctx, r, route)
 	}
 	return found
-}
-
-// helloName: RFC 5321 §4.1.1.1 wants the client's own name.
-func (f *routeFlags) helloName() string {
-	if f.hello != "" {
-		return f.hello
-	}
-	if name, err := os.Hostname(); err == nil && name != "" {
-		return name
-	}
-	return "localhost"
 }
 
 func printRoute(w io.Writer, r foundRoute) {
@@ -172,18 +158,18 @@ func (d routeDocument) exit() error {
 }
 
 // noWay reports that our own network was to blame at every address.
-func noWay(knocks []deliver.Knock) bool {
+func noWay(knocks []knock) bool {
 	for _, k := range knocks {
-		if !k.Ours {
+		if !k.ours() {
 			return false
 		}
 	}
 	return true
 }
 
-func answers(knocks []deliver.Knock) bool {
+func answers(knocks []knock) bool {
 	for _, k := range knocks {
-		if k.OK {
+		if k.ok() {
 			return true
 		}
 	}

@@ -8,8 +8,8 @@
 // "Could not ask" is never "is not there": a check whose facts are missing is unknown, and
 // triage.go says on whose side the trouble lies.
 //
-// Not implemented: SMTP sessions, the files that BIMI names, profiles, a plan to compare with;
-// what needs an earlier look to compare with. docs/checks.md lists which ids are
+// Not implemented: the files that BIMI names, profiles, a plan to compare with; what needs an
+// earlier look to compare with. docs/checks.md lists which ids are
 // checked.
 package audit
 
@@ -78,7 +78,7 @@ const (
 	ParentZone    Blame = "parent-zone" // the delegation, or the servers above
 	ZoneData      Blame = "zone"        // what stands in the zone
 	ZoneServers   Blame = "zone-ns"
-	MXHost        Blame = "mx-host" // the DNS of an MX host elsewhere
+	MXHost        Blame = "mx-host" // an MX host itself, or the DNS of one elsewhere
 	PolicyHost    Blame = "policy-host"
 	ThirdParty    Blame = "third-party"
 	Nobody        Blame = "unknown"

@@ -7,7 +7,7 @@ import "slices"
 func Checks() []Check {
 	return slices.Concat(
 		resolverChecks(), delegationChecks(), mxChecks(), ptrChecks(), spfChecks(), dmarcChecks(), dkimChecks(),
-		mtastsChecks(), tlsrptChecks(), daneChecks(), dnssecChecks(), bimiChecks(), caaChecks(), zoneChecks(),
+		mtastsChecks(), tlsrptChecks(), daneChecks(), dnssecChecks(), bimiChecks(), caaChecks(), smtpChecks(), zoneChecks(),
 		autoconfChecks(), acmeChecks(), listChecks(), laterChecks(),
 	)
 }

@@ -35,8 +35,8 @@ func resolverChecks() []Check {
 		{"resolver.disagrees", "the resolver and the zone's servers disagree", Warning, []string{"RFC 1034 §3.7"}, resolverDisagrees},
 		{"resolver.udp53-intercepted", "somebody answers in the servers' place", Error, []string{"RFC 1034 §6.1", "RFC 1035 §4.1.1"}, resolverIntercepted},
 		{"net.no-ipv6", "this host has no IPv6", Notice, []string{"RFC 3596"}, netNoIPv6},
-		{"net.port25-blocked", "this network lets nothing out to port 25", Notice, []string{"RFC 5068 §3.1"}, nil},
 		{"net.clock-skew", "this host's clock is wrong", Error, []string{"RFC 4035 §5.3.1"}, netClock},
+		{"net.port25-blocked", "this network lets nothing out to port 25", Notice, []string{"RFC 5068 §3.1"}, port25Blocked},
 	}
 }
 

@@ -225,14 +225,14 @@ func daneChecks() []Check {
 		row(daneHosts, "dane.missing-partial", "some MX hosts have no DANE", Notice, rfc+"§2.2"),
 		row(daneHosts, "dane.insecure-zone", "the MX records are not signed, though hosts have DANE", Warning, rfc+"§2.2.1"),
 		row(daneHosts, "dane.unusable", "a TLSA record cannot be used", Error, rfc+"§3.1"),
-		{"dane.mismatch", "the TLSA records mean another certificate", Critical, []string{rfc + "§3.2"}, nil},
+		{"dane.mismatch", "the TLSA records mean another certificate", Critical, []string{rfc + "§3.2"}, daneVisits(daneMismatch)},
 		row(daneHosts, "dane.usage-pkix", "a TLSA record has a usage that SMTP does not know", Error, rfc+"§3.1.3"),
 		{"dane.denial-broken", "nobody can tell whether there are TLSA records", Error, []string{rfc + "§2.1.2"}, daneDenial},
-		{"dane.rollover-unsafe", "the next key has no TLSA record", Notice, []string{"RFC 7671 §8.1"}, nil},
+		{"dane.rollover-unsafe", "the next key has no TLSA record", Notice, []string{"RFC 7671 §8.1"}, daneVisits(daneRollover)},
 		row(daneHosts, "dane.digest-length", "a TLSA digest has another length", Error, "RFC 6698 §2.1.4"),
 		row(daneHosts, "dane.matching-full", "a TLSA record holds a whole certificate or key", Notice, "RFC 7671 §10.1.1"),
 		row(daneHosts, "dane.digest-passed-over", "a TLSA record has a weaker digest than another", Notice, "RFC 7671 §9"),
 		row(daneHosts, "dane.hosts-left-out", "there are more MX hosts than were looked at", Notice, rfc+"§2.2"),
-		{"dane.name-mismatch", "the certificate that a TLSA record means has another name", Error, []string{rfc + "§3.2.2"}, nil},
+		{"dane.name-mismatch", "the certificate that a TLSA record means has another name", Error, []string{rfc + "§3.2.2"}, daneVisits(daneName)},
 	}
 }

@@ -33,6 +33,7 @@ type Facts struct {
 	Hosts   []Host
 	Reverse []Reverse
 	TXT     Fact[string]
+	SMTP    *SMTP // nil where no host was visited
 
 	SPF    *spf.Tree
 	DMARC  dmarc.Report

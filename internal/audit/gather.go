@@ -16,6 +16,7 @@ import (
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/mailauth/spf"
 	"mxward/internal/mailauth/tlsa"
+	"mxward/internal/probe"
 )
 
 // The limits of one domain's audit; ours.
@@ -54,6 +55,11 @@ type Auditor struct {
 	Origins Origins
 	// Registry says when a domain's registration ends; nil leaves that out.
 	Registry func(ctx context.Context, domain dns.Name) (time.Time, error)
+	// SMTP visits the MX hosts; nil leaves them out, and so with every check that needs them.
+	SMTP *probe.Prober
+	// Controls are domains whose MX hosts are known to answer: where none of the domain's own
+	// does, they say whether it is this network that lets nothing out to port 25.
+	Controls []dns.Name
 	// Selectors are the DKIM selectors to look at: no question can list them.
 	Selectors []string
 	// Lists are the block lists and allow lists to ask; nil leaves them out.
@@ -191,7 +197,7 @@ func (g *gatherer) hosts(ctx context.Context) {
 		do[i] = func(ctx context.Context) { f.Hosts[i] = g.host(ctx, dns.MX{Host: h.Name, Preference: h.Preference}) }
 	}
 	g.all(ctx, do...)
-	g.reverse(ctx)
+	g.all(ctx, g.reverse, g.smtp)
 }
 
 func (g *gatherer) host(ctx context.Context, mx dns.MX) Host {

@@ -1,12 +1,14 @@
 package audit
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/dns/zone"
+	"mxward/internal/probe/probetest"
 )
 
 // TestMatrix breaks our own side and theirs, each in several ways, and wants the blame where it
@@ -23,6 +25,9 @@ func TestMatrix(t *testing.T) {
 		{"my resolver fails at everything", func(a *animal) { a.forwarded, a.forwardHow = true, dnstest.Failing }},
 		{"the network is down", func(a *animal) { a.dark = true }},
 		{"the network is down, and the resolver with it", func(a *animal) { a.forwarded, a.dark = true, true }},
+		{"our port 25 is blocked", func(a *animal) {
+			a.smtp, a.controls, a.net = lost(probetest.ErrLost, mx1At, mx1AtV6, mx2At), "control.net second.net", zooControls
+		}},
 	}
 	type want struct {
 		fails, blame string // the id that must fail, and the blame of what is unknown of SPF; "" for known
@@ -65,17 +70,35 @@ func TestMatrix(t *testing.T) {
 						t.Errorf("%s: %s, %s, %s", f.ID, f.Status, f.Blame, f.Detail)
 					case f.ID == "spf.no-all" && expected.blame != "" && (f.Status != Unknown || string(f.Blame) != expected.blame):
 						t.Errorf("%s: %s, blame %s, want unknown and %s (%s)", f.ID, f.Status, f.Blame, expected.blame, f.Detail)
-					case row > 1 && f.Status == Fail && f.Severity.AtLeast(Error) && f.Blame != LocalResolver && f.Blame != LocalNetwork && expected.fails == "" && z.want.fails == "":
+					case row > 1 && row < 6 && f.Status == Fail && f.Severity.AtLeast(Error) && f.Blame != LocalResolver && f.Blame != LocalNetwork && expected.fails == "" && z.want.fails == "":
 						t.Errorf("%s is held against %s: %s", f.ID, f.Blame, f.Detail)
 					}
 				}
 				if expected.fails != "" && !failed[expected.fails] {
 					t.Errorf("%s does not fail", expected.fails)
 				}
+				if row == 6 {
+					notHeld(t, findings, z.want.blame == "" && z.want.fails == "")
+					return
+				}
 				if row >= 4 && !failed["resolver.unreachable"] {
 					t.Error("resolver.unreachable does not fail")
 				}
 			})
+		}
+	}
+}
+
+// notHeld: no MX host is blamed for a port that is shut on our side, which is said where there
+// are MX hosts at all.
+func notHeld(t *testing.T, findings []Finding, said bool) {
+	t.Helper()
+	for _, f := range findings {
+		switch {
+		case strings.HasPrefix(f.ID, "smtp.") && (f.Status == Fail || f.Status == Unknown && said && f.Blame != LocalNetwork):
+			t.Errorf("%s %s: %s, %s: %s", f.ID, f.Target, f.Status, f.Blame, f.Detail)
+		case f.ID == "net.port25-blocked" && said && (f.Status != Fail || f.Blame != LocalNetwork):
+			t.Errorf("%s: %s, %s: %s", f.ID, f.Status, f.Blame, f.Detail)
 		}
 	}
 }

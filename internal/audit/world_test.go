@@ -29,6 +29,8 @@ import (
 	"mxward/internal/dns/resolver"
 	"mxward/internal/dns/zone"
 	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/probe"
+	"mxward/internal/probe/probetest"
 )
 
 // The places of the zoo's small internet.
@@ -140,11 +142,14 @@ type animal struct {
 	asker        func(Asker) Asker // what stands between us and servers
 	bogus        string            // a name whose signatures are wrong
 	senders      []string
-	origins      bool          // origin.example.net and origin6.example.net know networks
-	registered   time.Duration // how long the registration lasts from now
-	registry     error         // what it says instead
-	refuses      string        // what the resolver says SERVFAIL to
-	rootLasts    time.Duration // of the root's signatures from now
+	origins      bool                                               // origin.example.net and origin6.example.net know networks
+	registered   time.Duration                                      // how long the registration lasts from now
+	registry     error                                              // what it says instead
+	refuses      string                                             // what the resolver says SERVFAIL to
+	rootLasts    time.Duration                                      // of the root's signatures from now
+	smtp         func(*probetest.Authority) probetest.Net           // the MX hosts, where they are visited
+	tlsa         func(ca *x509.Certificate, n probetest.Net) string // more lines, by their certificates
+	controls     string                                             // domains
 
 	// fails are the ids that fail, besides those of any domain here (usual); gone are those
 	// of the usual that do not.
@@ -186,6 +191,14 @@ func (a animal) visit(t *testing.T) (*Facts, []Finding) {
 func (a animal) world(t *testing.T) *Auditor {
 	t.Helper()
 	var n dnstest.Net
+	ca := probetest.NewAuthority(t)
+	var mailNet probetest.Net
+	if a.smtp != nil {
+		mailNet = a.smtp(ca)
+	}
+	if a.tlsa != nil {
+		a.add += a.tlsa(ca.Cert(), mailNet)
+	}
 	key := func(seed uint64) *zone.Key {
 		k, err := zone.SeededKey(zone.ECDSAP256SHA256, seed)
 		if err != nil {
@@ -325,6 +338,12 @@ func (a animal) world(t *testing.T) *Auditor {
 	}
 	for _, s := range a.senders {
 		auditor.Senders = append(auditor.Senders, netip.MustParseAddr(s))
+	}
+	if mailNet != nil {
+		auditor.SMTP = &probe.Prober{Hello: "check.example.net", Dial: mailNet.Dial, Roots: ca.Roots()}
+		for _, name := range strings.Fields(a.controls) {
+			auditor.Controls = append(auditor.Controls, dns.MustName(name))
+		}
 	}
 	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }}
 	if a.policy != nil {

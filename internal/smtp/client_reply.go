@@ -48,6 +48,16 @@ func readReply(r *bufio.Reader) (rawReply, error) {
 	}
 }
 
+// NewReplies buffers what a host says for ReadReply; the buffer bounds a line.
+func NewReplies(r io.Reader) *bufio.Reader { return bufio.NewReaderSize(r, maxPeerLine) }
+
+// ReadReply reads one reply as it came, line by line and without the codes, for who wants more
+// of a session than a Client tells. r is from NewReplies.
+func ReadReply(r *bufio.Reader) (code int, lines []string, err error) {
+	reply, err := readReply(r)
+	return reply.code, reply.lines, err
+}
+
 func readReplyLine(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	switch {

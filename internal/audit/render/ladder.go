@@ -9,6 +9,7 @@ import (
 
 	"mxward/internal/audit"
 	"mxward/internal/dns"
+	"mxward/internal/probe"
 )
 
 // The limits of what is drawn, ours; audit looks at few more.
@@ -125,13 +126,13 @@ func newRung(f *audit.Facts, h audit.Host) Rung {
 		r.Trouble = "no address"
 	}
 	for _, addr := range addrs[:min(maxAddresses, len(addrs))] {
-		r.Addresses = append(r.Addresses, newAddress(f, addr))
+		r.Addresses = append(r.Addresses, newAddress(f, h, addr))
 	}
 	return r
 }
 
-func newAddress(f *audit.Facts, addr netip.Addr) Address {
-	a := Address{Addr: addr}
+func newAddress(f *audit.Facts, h audit.Host, addr netip.Addr) Address {
+	a := Address{Addr: addr, Certificate: shown(f, h.Name, addr)}
 	i := slices.IndexFunc(f.Reverse, func(r audit.Reverse) bool { return r.Addr == addr })
 	if i < 0 {
 		a.Trouble, a.Open = "not looked at", true
@@ -148,6 +149,27 @@ func newAddress(f *audit.Facts, addr netip.Addr) Address {
 		a.Names = append(a.Names, PTR{h.Name, confirmed, !confirmed && (h.A.Err != nil || h.AAAA.Err != nil)})
 	}
 	return a
+}
+
+// shown gives the certificate that the host showed at an address, nil where there was no session
+// with TLS.
+func shown(f *audit.Facts, host dns.Name, addr netip.Addr) *Certificate {
+	if f.SMTP == nil {
+		return nil
+	}
+	for _, v := range f.SMTP.Visits {
+		if v.Address.Addr() != addr || v.TLS == nil || v.TLS.Leaf() == nil {
+			continue
+		}
+		leaf := v.TLS.Leaf()
+		c := &Certificate{Names: leaf.DNSNames, Issuer: leaf.Issuer.CommonName, Ends: leaf.NotAfter}
+		c.Trouble = cmp.Or(errText(v.TLS.Dates(f.When)), errText(v.TLS.Name(host)))
+		if v.TLS.Trust == probe.Untrusted {
+			c.Trouble = cmp.Or(c.Trouble, v.TLS.TrustError)
+		}
+		return c
+	}
+	return nil
 }
 
 func errText(err error) string {
