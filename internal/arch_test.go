@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	// 3: rooms that join two
 	"internal/deliver": {"internal/dns", "internal/mail", "internal/smtp"},
 	// the checks of a domain from outside: facts, and a table that judges them
-	"internal/audit":           {"internal/dns", "internal/mailauth/..."},
+	"internal/audit":           {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/site"}, // site: what the plan wants is compared with what is there
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},

@@ -9,8 +9,7 @@
 // triage.go says on whose side the trouble lies.
 //
 // Not implemented: SMTP sessions, block lists, registries (expiry, AS numbers), the files
-// that BIMI names, profiles, a plan to compare with. docs/checks.md lists which ids are
-// checked.
+// that BIMI names. docs/checks.md lists which ids are checked.
 package audit
 
 import (
@@ -97,6 +96,8 @@ type Finding struct {
 	Refs       []string   `json:"refs"`
 	Fix        Fix        `json:"fix"`
 	Evidence   []Exchange `json:"evidence"`
+	Ignored    string     `json:"ignored"` // why a baseline has it not count; else ""
+	Turn       Turn       `json:"change"`  // what became of it since an earlier look; else ""
 
 	aside bool // unknown only because this host has no IPv6, while others answer over IPv4
 }

@@ -41,11 +41,6 @@ func laterChecks() []Check {
 		{"dnsbl.listed-domain", "the domain is on a block list", Error},
 		{"dnsbl.listed-policy", "an MX host's address is on a policy list", Warning},
 		{"dnsbl.list-unusable", "a block list does not answer", Info},
-		{"plan.drift", "the world sees another record than the plan has", Error},
-		{"plan.missing-record", "a record of the plan is not there", Error},
-		{"plan.extra-record", "a record is there that the plan does not have", Notice},
-		{"plan.foreign-record", "a record of the plan's names is somebody else's", Notice},
-		{"plan.unsafe-order", "a change of the plan would break mail for a while", Error},
 	} {
 		rows = append(rows, Check{ID: area.id, Title: area.title, Severity: area.severity})
 	}

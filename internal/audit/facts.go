@@ -42,6 +42,9 @@ type Facts struct {
 	DANE   *tlsa.Survey
 	BIMI   Fact[string]
 	CAA    CAA
+
+	Plan  *Planned // nil without a plan
+	Shown *Shown   // nil where no message of the domain was shown
 }
 
 // Fact is one typed answer, or why there is none.
@@ -138,11 +141,13 @@ type Reverse struct {
 	Names []Host // of PTR, as many as are looked at, with their addresses
 }
 
-// Selector is one DKIM selector that was named.
+// Selector is one DKIM selector that was named, or that the domain's provider uses.
 type Selector struct {
-	Name   string
-	Survey dkim.Survey
-	Err    error // it makes no name
+	Name    string
+	At      dns.Name // whose key it is: the domain's, or that of a signature in its name
+	Survey  dkim.Survey
+	Err     error // it makes no name
+	Guessed bool  // nobody named it
 }
 
 // CAA is the set that holds for the policy host or the domain (RFC 8659 §3).

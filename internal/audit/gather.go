@@ -15,6 +15,7 @@ import (
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/mailauth/spf"
 	"mxward/internal/mailauth/tlsa"
+	"mxward/internal/site"
 )
 
 // The limits of one domain's audit; ours.
@@ -46,6 +47,12 @@ type Auditor struct {
 	MTASTS *mtasts.Fetcher
 	// Selectors are the DKIM selectors to look at: no question can list them.
 	Selectors []string
+	// Plan is the site's plan, to compare with; nil for none. PlanKey is the key that its
+	// reports are signed with, or nil.
+	Plan    *site.Plan
+	PlanKey *dkim.Key
+	// Message is one that was shown; nil for none.
+	Message *Message
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
 	// no domain's records make us talk to this host or network.
 	AllowLoopback bool
@@ -55,7 +62,7 @@ type Auditor struct {
 func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
-	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback}
+	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback, Plan: a.newPlanned(domain)}
 	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
 	g.all(ctx,
 		g.control, g.zone, g.hosts,
@@ -66,8 +73,9 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") },
 		func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
 		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
-		g.caa,
+		g.caa, g.plan, g.message,
 	)
+	g.guess(ctx)
 	g.secondOpinion(ctx)
 	f.Log = g.rec.sorted()
 	return f
@@ -211,10 +219,8 @@ func (g *gatherer) texts(ctx context.Context, below string) Fact[string] {
 }
 
 func (g *gatherer) dkim(ctx context.Context) {
-	for _, name := range g.Selectors[:min(MaxSelectors, len(g.Selectors))] {
-		s := Selector{Name: name}
-		s.Survey, s.Err = dkim.Look(ctx, g.rec, name, g.facts.Domain)
-		g.facts.DKIM = append(g.facts.DKIM, s)
+	for _, w := range g.selectors() {
+		g.facts.DKIM = append(g.facts.DKIM, g.selector(ctx, w))
 	}
 }
 

@@ -123,6 +123,8 @@ func worst(c Check, verdicts []verdict) []verdict {
 func (f *Facts) put(c Check) []verdict {
 	ours := slices.Contains([]string{"resolver", "net", "deleg", "soa"}, c.Area())
 	switch {
+	case c.Severity == outside:
+		return na(outsideProfile)
 	case f.absent() && !ours:
 		return na("the domain does not exist")
 	case (f.denied() || f.hides(f.Domain)) && !ours:
@@ -212,7 +214,7 @@ func Inconclusive(findings []Finding, checks []Check, least Severity) bool {
 		bad[c.ID] = c.Severity.AtLeast(least)
 	}
 	return slices.ContainsFunc(findings, func(f Finding) bool {
-		return f.Status == Unknown && bad[f.ID] && !f.aside || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least)
+		return f.Ignored == "" && (f.Status == Unknown && bad[f.ID] && !f.aside || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least))
 	})
 }
 
@@ -220,6 +222,6 @@ func Inconclusive(findings []Finding, checks []Check, least Severity) bool {
 // our own side is never held against it.
 func Failed(findings []Finding, least Severity) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool {
-		return f.Status == Fail && f.Severity.AtLeast(least) && !f.Blame.Ours()
+		return f.Status == Fail && f.Severity.AtLeast(least) && !f.Blame.Ours() && f.Ignored == ""
 	})
 }

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -26,7 +27,9 @@ import (
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/dns/resolver"
 	"mxward/internal/dns/zone"
+	"mxward/internal/mailauth/dkim"
 	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/site"
 )
 
 // The places of the zoo's small internet.
@@ -120,6 +123,10 @@ type animal struct {
 	noDS         bool
 	ds           string
 	selectors    []string
+	profile      Profile // "" is Mail
+	plan         string  // a site's plan
+	planKey      *dkim.Key
+	message      string
 	policy       http.Handler // the web server of MTA-STS
 	badCert      bool
 	forward      dns.Resolver // the resolver is this one, behind an address
@@ -161,7 +168,7 @@ func (a animal) visit(t *testing.T) (*Facts, []Finding) {
 	}
 	auditor := a.world(t)
 	facts := auditor.Gather(t.Context(), dns.MustName(domain))
-	return facts, Judge(facts, Checks())
+	return facts, Judge(facts, cmp.Or(a.profile, Mail).Checks())
 }
 
 // world puts the servers at their places.
@@ -275,6 +282,21 @@ func (a animal) world(t *testing.T) *Auditor {
 		return r
 	}
 	auditor := &Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort(rootAt + ":53")}, Selectors: a.selectors}
+	auditor.PlanKey = a.planKey
+	if a.plan != "" {
+		p, err := site.Parse([]byte(a.plan), "mxward.toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		auditor.Plan = p
+	}
+	if a.message != "" {
+		m, err := ReadMessage(strings.NewReader(a.message))
+		if err != nil {
+			t.Fatal(err)
+		}
+		auditor.Message = &m
+	}
 	if a.forwarded {
 		r := a.forward
 		if r == nil {
