@@ -18,8 +18,9 @@ type sender struct {
 	hosts    []string // MX hosts below these
 }
 
-// senders says from what a domain's provider can be told. Each line's names are those that the
-// provider's own instructions for customers give (as of 2026). Providers that make up a
+// senders says from what a domain's provider can be told. At each line stands whose instructions
+// for customers the names are from; a provider may change them, and then some questions are
+// asked for nothing, or a key is not found: no finding comes of either. Providers that make up a
 // selector for each customer are not here, for there is nothing to guess: Amazon SES,
 // Proofpoint, Mimecast, Postmark, SparkPost, Salesforce.
 func senders() []sender {
