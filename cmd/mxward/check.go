@@ -18,12 +18,12 @@ import (
 	"mxward/internal/mailauth/mtasts"
 )
 
-const checkSchema = "mxward.check/1"
+const checkSchema = audit.Schema
 
 func newCheck() *cobra.Command {
-	f := checkFlags{failOn: string(audit.Error)}
+	f := checkFlags{failOn: string(audit.Error), profile: string(audit.Mail)}
 	cmd := &cobra.Command{
-		Use:   "check DOMAIN...",
+		Use:   "check [DOMAIN...]",
 		Short: "is a domain's mail DNS right, whose fault is it if not, and how to mend it",
 		Long: `Check looks at a domain's mail DNS from outside: its delegation and each of its name servers,
 MX hosts and the names of their addresses, SPF, DMARC, DKIM, MTA-STS, TLS-RPT, DANE, DNSSEC,
@@ -33,16 +33,33 @@ lies. It needs no configuration and no root; it sends no mail, and talks to no m
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
-looked at where --selector names them: no question can list them.
+looked at where --selector, --message or --plan names them, or where the domain's provider is
+known to have them: no question can list them.
 
 --only and --skip take ids (spf.ptr) and areas (spf), with commas between them.
 
-Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage; 3 nothing is, and what
-is unknown might be, or the resolver or the network here is at fault.`,
+--profile says what the domain is for: mail (it takes mail and sends it), receive (it sends
+none), send (it takes none), parked (neither), bulk (it sends much, and must do what the large
+mailbox providers want), strict (what is recommended is expected).
+
+--message reads a message, its header, or a DKIM-Signature alone: its selectors are looked at,
+and whether it is signed and sent in its author's name. Without DOMAIN, that author's domain
+is checked. --plan compares with a site plan; without DOMAIN, all of its domains are checked.
+
+--baseline names what is known, each with a day on which it counts again: it is shown, and
+does not count for the exit status. --since compares with the --json output of an earlier run
+and shows what is new, changed or gone; with --fail-on-new only what is new or worse counts.
+
+Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage, plan or baseline; 3
+nothing is, and what is unknown might be, or the resolver or the network here is at fault
+(with --fail-on-unknown that is 1); 4 a fault of mxward's own; 5 it was interrupted, and what
+it printed is not all.`,
 		Example: `  mxward check example.com
   mxward check example.com --verbose --selector 2026a --selector 2026e
-  mxward check example.com example.org --json --skip bimi,caa --fail-on warning`,
-		Args: cobra.MinimumNArgs(1),
+  mxward check example.com example.org --json --skip bimi,caa --fail-on warning
+  mxward check --plan mxward.toml --baseline known.toml
+  mxward check --message - < message.eml
+  mxward check example.com --since yesterday.json --fail-on-new`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
@@ -52,6 +69,7 @@ is unknown might be, or the resolver or the network here is at fault.`,
 	flags.StringSliceVar(&f.only, "only", nil, "check these `ids` or areas and nothing else")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave out these `ids` or areas")
 	flags.StringVar(&f.failOn, "fail-on", f.failOn, "the least `severity` for exit status 1: critical, error, warning, notice or info")
+	f.weighing(flags)
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
 	return cmd
@@ -64,6 +82,12 @@ type checkFlags struct {
 	only, skip    []string
 	failOn        string
 	checks        []audit.Check
+
+	profile              string
+	message, plan        string
+	baseline, since      string
+	failNew, failUnknown bool
+	judging              // what these stand for, once they are read
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
@@ -78,15 +102,19 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
+	if domains, err = f.read(cmd, a, domains); err != nil {
+		return err
+	}
 	var all []audit.Finding
 	for _, domain := range domains {
 		findings := f.look(cmd.Context(), a, domain)
-		if err := f.print(cmd.OutOrStdout(), domain, findings, len(domains) > 1); err != nil {
-			return err
+		moves := f.weigh(domain, findings)
+		if err := f.print(cmd.OutOrStdout(), domain, findings, moves, len(domains) > 1); err != nil {
+			return internal(fmt.Errorf("check %s: %w", domain, err))
 		}
 		all = append(all, findings...)
 		if cmd.Context().Err() != nil { // what is left would only be unknown
-			return undetermined(fmt.Errorf("check %s: interrupted", domain))
+			return interrupted(fmt.Errorf("check %s: interrupted; what was printed is not all", domain))
 		}
 	}
 	return f.exit(domains, all)
@@ -117,7 +145,11 @@ func (f *checkFlags) choose() error {
 	if len(f.selectors) > audit.MaxSelectors {
 		return fmt.Errorf("--selector: at most %d are looked at, got %d", audit.MaxSelectors, len(f.selectors))
 	}
-	table := audit.Checks()
+	profile, err := audit.ParseProfile(f.profile)
+	if err != nil {
+		return fmt.Errorf("--profile: %w", err)
+	}
+	table := profile.Checks()
 	for _, flag := range []struct {
 		name  string
 		words []string
@@ -178,13 +210,15 @@ type checkDocument struct {
 	Schema   string          `json:"schema"`
 	Domain   dns.Name        `json:"domain"`
 	Findings []audit.Finding `json:"findings"`
+	Profile  string          `json:"profile"`
+	Gone     []goneJSON      `json:"gone"` // with --since
 }
 
-func (f *checkFlags) print(w io.Writer, domain dns.Name, findings []audit.Finding, several bool) error {
+func (f *checkFlags) print(w io.Writer, domain dns.Name, findings []audit.Finding, moves []audit.Move, several bool) error {
 	if !f.json {
-		return printCheck(w, domain, findings, f.verbose)
+		return f.printText(w, domain, findings, moves)
 	}
-	doc := checkDocument{Schema: checkSchema, Domain: domain, Findings: notNil(findings)}
+	doc := checkDocument{Schema: checkSchema, Domain: domain, Profile: f.profile, Findings: notNil(findings), Gone: newGone(moves)}
 	if !several {
 		return writeJSON(w, doc)
 	}
@@ -313,10 +347,17 @@ func (f *checkFlags) exit(domains []dns.Name, findings []audit.Finding) error {
 	if len(domains) > 1 {
 		what = fmt.Sprintf("%d domains", len(domains))
 	}
+	failed := audit.Failed(findings, least)
+	if f.failNew {
+		failed = slices.ContainsFunc(f.moves, func(m audit.Move) bool { return m.Worsened(least) })
+	}
 	switch {
-	case audit.Failed(findings, least):
+	case failed:
 		return problem(fmt.Errorf("check %s: something is wrong", what))
-	case audit.Inconclusive(findings, f.checks, least):
+	case !audit.Inconclusive(findings, f.checks, least):
+	case f.failUnknown:
+		return problem(errors.New("check " + what + ": not all could be determined (--fail-on-unknown)"))
+	default:
 		return undetermined(errors.New("check " + what + ": not all could be determined; this says nothing about the domain"))
 	}
 	return nil

@@ -39,12 +39,12 @@ mail 300 CNAME ns1
 			return &resolver.Resolver{Hints: []resolver.Hint{{Name: dns.MustName("ns.root.example"), Addr: netip.MustParseAddr("192.0.2.1")}}, Dial: n.Dial}
 		}
 		a := &audit.Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}}
-		f := checkFlags{json: true, failOn: "error", only: []string{"mx.cname", "mx.null", "dkim.no-selector-known", "mtasts.cert"}}
+		f := checkFlags{json: true, failOn: "error", profile: "mail", only: []string{"mx.cname", "mx.null", "dkim.no-selector-known", "mtasts.cert"}}
 		if err := f.choose(); err != nil {
 			t.Fatal(err)
 		}
 		domain := dns.MustName("example.com")
-		if err := f.print(&got, domain, f.look(t.Context(), a, domain), false); err != nil {
+		if err := f.print(&got, domain, f.look(t.Context(), a, domain), nil, false); err != nil {
 			t.Fatal(err)
 		}
 	})

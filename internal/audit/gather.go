@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -88,13 +90,26 @@ type gatherer struct {
 	rec   *recorder
 }
 
-// all does things at the same time.
+// all does things at the same time. What panics there panics here, where somebody can say so.
 func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
 	var all sync.WaitGroup
+	panics := make(chan any, len(things))
 	for _, do := range things {
-		all.Go(func() { do(ctx) })
+		all.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					panics <- fmt.Sprintf("%v\n%s", v, debug.Stack())
+				}
+			}()
+			do(ctx)
+		})
 	}
 	all.Wait()
+	select {
+	case v := <-panics:
+		panic(v)
+	default:
+	}
 }
 
 // control asks what everybody knows: the root.
