@@ -84,8 +84,7 @@ func (p Profile) weights() map[string]Severity {
 }
 
 // weigh gives the severity that a row has in the profile, and whether the profile names it.
-func (p Profile) weigh(c Check) (s Severity, named bool) {
-	weights := p.weights()
+func (p Profile) weigh(c Check, weights map[string]Severity) (s Severity, named bool) {
 	if s, named = weights[c.ID]; named {
 		return s, true
 	}
@@ -106,9 +105,9 @@ func (p Profile) harden(s Severity) Severity {
 // Checks gives the table as the profile has it. A row that it does not look at has no
 // severity, and its findings are not applicable.
 func (p Profile) Checks() []Check {
-	out := table()
+	out, weights := table(), p.weights()
 	for i, c := range out {
-		now, named := p.weigh(c)
+		now, named := p.weigh(c, weights)
 		out[i].Severity = now
 		if c.Checked() && (named || p == Strict) {
 			out[i].judge = p.reweighed(c, now, named)
