@@ -15,7 +15,7 @@ import (
 
 // weighing are the flags by which findings are weighed and compared.
 func (f *checkFlags) weighing(flags *pflag.FlagSet) {
-	flags.StringVar(&f.profile, "profile", f.profile, "what the domain is for: `mail`, receive, send, parked, bulk or strict")
+	flags.StringVar(&f.profile, "profile", f.profile, "what the domain is for, by `name`: mail, receive, send, parked, bulk or strict")
 	flags.StringVar(&f.message, "message", "", "look at the DKIM keys and the alignment of the message in this `file`, - for stdin")
 	flags.StringVar(&f.plan, "plan", "", "compare with the site plan in this `file`")
 	flags.StringVar(&f.baseline, "baseline", "", "what is known and shall not count, a TOML `file`")

@@ -54,7 +54,7 @@ func (b Baseline) Mark(findings []Finding, now time.Time) {
 			continue
 		}
 		for _, e := range b.Entries {
-			if e.ID == f.ID && (e.Target == f.Target || e.Target == AnyTarget) && e.Holds(now) {
+			if e.ID == f.ID && (strings.EqualFold(e.Target, f.Target) || e.Target == AnyTarget) && e.Holds(now) {
 				findings[i].Ignored = e.Reason
 				break
 			}
@@ -110,7 +110,7 @@ type rawIgnore struct {
 }
 
 func (e rawIgnore) read(ids map[string]bool) (Ignore, error) {
-	out := Ignore{ID: e.ID, Target: strings.ToLower(strings.TrimSuffix(e.Target, ".")), Reason: strings.TrimSpace(e.Reason)}
+	out := Ignore{ID: e.ID, Target: strings.TrimSuffix(e.Target, "."), Reason: strings.TrimSpace(e.Reason)}
 	switch {
 	case e.ID == "":
 		return out, errors.New(`expected id = "area.check"`)

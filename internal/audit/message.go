@@ -149,6 +149,9 @@ func (g *gatherer) message(ctx context.Context) {
 // known.
 func aligned(v dmarc.Verdict) (bool, error) {
 	var err error
+	if v.Result == dmarc.TempError {
+		err = v.Err
+	}
 	for _, c := range v.Checks {
 		if c.Aligned {
 			return true, nil
@@ -192,14 +195,23 @@ func unaligned(f *Facts) []verdict {
 	case f.DMARC.Err != nil && !errors.Is(f.DMARC.Err, dmarc.ErrTemporary):
 		return na("no DMARC policy applies")
 	case dkimErr != nil:
-		return []verdict{unknown(f, dkimErr, ThirdParty, asked)}
+		return []verdict{unknown(f, dkimErr, f.whose(dkimErr), asked)}
 	case spfErr != nil:
-		return []verdict{unknown(f, spfErr, ThirdParty, asked)}
+		return []verdict{unknown(f, spfErr, f.whose(spfErr), asked)}
 	case !f.Shown.Returned:
 		return []verdict{{status: Unknown, blame: Nobody, detail: "no signature is in the author's name, and without a Return-Path nobody can tell whether SPF's domain is", asked: []dns.Question{asked}}}
 	}
 	return []verdict{fail(fmt.Sprintf("its author is at %s; %s", f.Domain, f.Shown.others()), asked).
 		mend("sign with a key of " + f.Domain.String() + ", or send with a Return-Path there")}
+}
+
+// whose side it is that one of the domains in a message could not be asked about.
+func (f *Facts) whose(err error) Blame {
+	var e *dns.Error
+	if errors.As(err, &e) && !f.inZone(e.Question.Name) {
+		return ThirdParty
+	}
+	return ZoneServers
 }
 
 // others says in whose names the message is.
@@ -232,7 +244,7 @@ func spfOnlyReject(f *Facts) []verdict {
 	case byDKIM:
 		return nil
 	case err != nil:
-		return []verdict{unknown(f, err, ThirdParty, f.below("_dmarc", dns.TypeTXT))}
+		return []verdict{unknown(f, err, f.whose(err), f.below("_dmarc", dns.TypeTXT))}
 	}
 	return []verdict{fail("the message that was shown has no DKIM signature in its author's name: SPF breaks where mail is forwarded, and then it is refused", f.below("_dmarc", dns.TypeTXT)).
 		mend("sign with a key of " + f.Domain.String())}

@@ -54,6 +54,7 @@ func messageZoo() []animal {
 		{why: "a message in another's name", message: "Return-Path: <bounces@example.net>\r\n" + byOther + alice, fails: "dmarc.unaligned dmarc.spf-only-reject"},
 		{why: "a bounce that nobody signed", message: "Return-Path: <>\r\n" + alice, fails: "dkim.unsigned dmarc.unaligned dmarc.spf-only-reject"},
 		{why: "without a Return-Path nobody can tell", message: byOther + alice, fails: "dmarc.spf-only-reject", unknown: "dmarc.unaligned@unknown"},
+		{why: "nobody can tell the policy", turn: failing(dns.TypeTXT, "_dmarc.example.com"), message: "Return-Path: <>\r\n" + byExample + alice, anyMore: true, unknown: "dmarc.unaligned@zone-ns dmarc.spf-only-reject@zone-ns"},
 		{why: "a subdomain signs", message: byExampleSub + alice, add: "s1._domainkey.news TXT \"v=DKIM1; p=\"\n", fails: "dkim.revoked"},
 		{why: "strict alignment", drop: []string{"_dmarc"}, add: "_dmarc TXT \"v=DMARC1; p=reject; adkim=s; aspf=s; rua=mailto:d@example.com\"\n",
 			message: "Return-Path: <b@news.example.com>\r\n" + byExampleSub + alice, fails: "dmarc.unaligned dmarc.spf-only-reject dkim.missing"},
