@@ -213,7 +213,7 @@ func dkimChecks() []Check {
 			if len(f.DKIM) > 0 {
 				return nil
 			}
-			return []verdict{{status: Unknown, blame: Nobody, detail: "selectors cannot be listed: name them with --selector; a signed message has them as s= in its DKIM-Signature"}}
+			return []verdict{{status: Unknown, blame: Nobody, detail: "selectors cannot be listed: name them with --selector, or show a signed message with --message: it has them as s= in its DKIM-Signature"}}
 		}},
 		dkimRow("dkim.missing", "there is no DKIM key at a selector that was named", Error, rfc+"§3.6.2.1"),
 		dkimRow("dkim.multiple-records", "a DKIM selector has several records", Error, rfc+"§3.6.2.2"),

@@ -122,8 +122,8 @@ func (m Move) Worsened(least Severity) bool {
 
 // The limits of a report that is read; ours.
 const (
-	maxReport = 4 << 30  // octets of all documents
-	maxLook   = 16 << 20 // of one; what a domain with all limits used up makes is some 5 MB
+	maxReport int64 = 4 << 30  // octets of all documents
+	maxLook         = 16 << 20 // of one; what a domain with all limits used up makes is some 5 MB
 )
 
 // Schema is the name and major version of the documents of mxward check.
@@ -138,7 +138,9 @@ type Look struct {
 
 // ReadLooks reads what mxward check --json has written: one document, or several. Where a
 // domain stands twice, the later one counts.
-func ReadLooks(r io.Reader) (map[dns.Name]Look, error) {
+func ReadLooks(r io.Reader) (map[dns.Name]Look, error) { return readLooks(r, maxReport) }
+
+func readLooks(r io.Reader, most int64) (map[dns.Name]Look, error) {
 	looks := map[dns.Name]Look{}
 	limited := &io.LimitedReader{R: r}
 	dec := json.NewDecoder(limited)
@@ -154,8 +156,8 @@ func ReadLooks(r io.Reader) (map[dns.Name]Look, error) {
 		switch {
 		case limited.N <= 0:
 			return nil, fmt.Errorf("document %d is larger than %d octets", n, maxLook)
-		case dec.InputOffset() > maxReport:
-			return nil, fmt.Errorf("it is larger than %d octets", maxReport)
+		case dec.InputOffset() > most:
+			return nil, fmt.Errorf("it is larger than %d octets", most)
 		case errors.Is(err, io.EOF) && n > 1:
 			return looks, nil
 		case errors.Is(err, io.EOF):
