@@ -84,9 +84,14 @@ func printMoves(w io.Writer, domain dns.Name, moves []audit.Move) error {
 		count[audit.New], count[audit.Changed], count[audit.Gone], count[audit.Unsure], count[audit.Same])
 	for _, severity := range audit.Severities() {
 		for _, m := range moves {
-			if m.After != nil && m.Turn != audit.Same && m.After.Severity == severity {
-				writeFinding(&b, string(m.Turn)+" "+string(severity), domain, *m.After, false)
+			if m.After == nil || m.Turn == audit.Same || m.After.Severity != severity {
+				continue
 			}
+			word := string(m.Turn) + " " + string(severity)
+			if m.After.Ignored != "" {
+				word = "ignored " + word
+			}
+			writeFinding(&b, word, domain, *m.After, false)
 		}
 	}
 	for _, m := range moves {
