@@ -45,11 +45,11 @@ var rooms = map[string][]string{
 	// 3: rooms that join two
 	"internal/deliver": {"internal/dns", "internal/mail", "internal/smtp"},
 	// the checks of a domain from outside: facts, and a table that judges them
-	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/...", "internal/probe"},
-	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf", "internal/probe"},                            // how a report looks, in each format
-	"internal/rdap":            {"internal/dns"},                                                                                         // when a registration ends, by registries over HTTPS
-	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"}, // one visit to a mail host
-	"internal/probe/probetest": {},                                                                                                       // tests
+	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/...", "internal/probe", "internal/site"}, // site: what the plan wants is compared with what is there
+	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf", "internal/probe"},                                           // how a report looks, in each format
+	"internal/rdap":            {"internal/dns"},                                                                                                        // when a registration ends, by registries over HTTPS
+	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
+	"internal/probe/probetest": {},                                                                                                                      // tests
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},

@@ -22,9 +22,9 @@ import (
 const forgedName = "dnssec-failed.org"
 
 func newCheck() *cobra.Command {
-	f := checkFlags{failOn: string(audit.Error)}
+	f := checkFlags{failOn: string(audit.Error), profile: string(audit.Mail)}
 	cmd := &cobra.Command{
-		Use:   "check DOMAIN...",
+		Use:   "check [DOMAIN...]",
 		Short: "is a domain's mail DNS right, whose fault is it if not, and how to mend it",
 		Long: `Check looks at a domain's mail DNS from outside: its delegation and each of its name servers,
 MX hosts and the names of their addresses, SPF, DMARC, DKIM, MTA-STS, TLS-RPT, DANE, DNSSEC,
@@ -38,7 +38,8 @@ the visits out, and so do --only and --skip where no check needs them.
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
-looked at where --selector names them: no question can list them. --registries asks third
+looked at where --selector, --message or --plan names them, or where the domain's provider is
+known to have them: no question can list them. --registries asks third
 parties too: the registry when the registration ends, and whose networks the servers are in.
 
 --format html writes one page for a browser, sarif and junit what CI systems read, prometheus
@@ -53,18 +54,29 @@ and nobody is listed. --skip dnsbl asks none.
 --only and --skip take ids (spf.ptr) and areas (spf), with commas between them. mxward explain
 ID says more about a check.
 
-Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage; 3 nothing is, and what
-is unknown might be, or the resolver or the network here is at fault.`,
+--profile says what the domain is for: mail (it takes mail and sends it), receive (it sends
+none), send (it takes none), parked (neither), bulk (it sends much, and must do what the large
+mailbox providers want), strict (what is recommended is expected).
+
+--message reads a message, its header, or a DKIM-Signature alone: its selectors are looked at,
+and whether it is signed and sent in its author's name. Without DOMAIN, that author's domain
+is checked. --plan compares with a site plan; without DOMAIN, all of its domains are checked.
+
+--baseline names what is known, each with a day on which it counts again: it is shown, and
+does not count for the exit status. --since compares with the --json output of an earlier run
+and shows what is new, changed or gone; with --fail-on-new only what is new or worse counts.
+
+Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage, plan or baseline; 3
+nothing is, and what is unknown might be, or the resolver or the network here is at fault
+(with --fail-on-unknown that is 1); 4 a fault of mxward's own; 5 it was interrupted, and what
+it printed is not all.`,
 		Example: `  mxward check example.com
   mxward check example.com --verbose --selector 2026a --selector 2026e
   mxward check example.com example.org --json --skip bimi,caa --fail-on warning
-  mxward check example.com --format html --output example.com.html`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if f.schema {
-				return nil
-			}
-			return cobra.MinimumNArgs(1)(cmd, args)
-		},
+  mxward check example.com --format html --output example.com.html
+  mxward check --plan mxward.toml --baseline known.toml
+  mxward check --message - < message.eml
+  mxward check example.com --since yesterday.json --fail-on-new`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
@@ -78,6 +90,7 @@ is unknown might be, or the resolver or the network here is at fault.`,
 	flags.StringVar(&f.failOn, "fail-on", f.failOn, "the least `severity` for exit status 1: critical, error, warning, notice or info")
 	flags.BoolVar(&f.noSMTP, "no-smtp", false, "visit no mail host; what needs that is skipped")
 	f.probeFlags.add(cmd)
+	f.weighing(flags)
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
 	flags.StringArrayVar(&f.senders, "sender", nil, "hold this `address`, which sends the domain's mail, against SPF; may be given again")
@@ -98,6 +111,12 @@ type checkFlags struct {
 	senders       []string
 	registries    bool
 	checks        []audit.Check
+
+	profile              string
+	message, plan        string
+	baseline, since      string
+	failNew, failUnknown bool
+	judging              // what these stand for, once they are read
 }
 
 func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
@@ -118,6 +137,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
+	if domains, err = f.read(cmd, a, domains); err != nil {
+		return err
+	}
 	out, err := f.open(cmd.OutOrStdout(), len(domains))
 	if err != nil {
 		return usage(err)
@@ -129,12 +151,14 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "mxward: check: %s is a public suffix, below which others register their domains: unless it takes mail itself, its delegation, its SOA record, DNSSEC and DMARC are looked at, and the checks of mail do not apply\n", domain)
 		}
 		report := f.look(cmd.Context(), a, domain)
+		report.Profile, report.Since = f.profile, f.since != ""
+		report.Moves = f.weigh(domain, report.Findings)
 		if err := out.add(report); err != nil {
-			return err
+			return internal(fmt.Errorf("check %s: %w", domain, err))
 		}
 		all = append(all, report.Findings...)
 		if cmd.Context().Err() != nil { // what is left would only be unknown
-			return undetermined(fmt.Errorf("check %s: interrupted", domain))
+			return interrupted(fmt.Errorf("check %s: interrupted; what was printed is not all", domain))
 		}
 	}
 	if err := out.finish(); err != nil {
@@ -171,7 +195,11 @@ func (f *checkFlags) choose() error {
 	if len(f.selectors) > audit.MaxSelectors {
 		return fmt.Errorf("--selector: at most %d are looked at, got %d", audit.MaxSelectors, len(f.selectors))
 	}
-	table := audit.Checks()
+	profile, err := audit.ParseProfile(f.profile)
+	if err != nil {
+		return fmt.Errorf("--profile: %w", err)
+	}
+	table := profile.Checks()
 	for _, flag := range []struct {
 		name  string
 		words []string
@@ -286,10 +314,17 @@ func (f *checkFlags) exit(domains []dns.Name, findings []audit.Finding) error {
 	if len(domains) > 1 {
 		what = fmt.Sprintf("%d domains", len(domains))
 	}
+	failed := audit.Failed(findings, least)
+	if f.failNew {
+		failed = slices.ContainsFunc(f.moves, func(m audit.Move) bool { return m.Worsened(least) })
+	}
 	switch {
-	case audit.Failed(findings, least):
+	case failed:
 		return problem(fmt.Errorf("check %s: something is wrong", what))
-	case audit.Inconclusive(findings, f.checks, least):
+	case !audit.Inconclusive(findings, f.checks, least):
+	case f.failUnknown:
+		return problem(errors.New("check " + what + ": not all could be determined (--fail-on-unknown)"))
+	default:
 		return undetermined(errors.New("check " + what + ": not all could be determined; this says nothing about the domain"))
 	}
 	return nil

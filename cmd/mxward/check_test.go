@@ -40,12 +40,14 @@ mail 300 CNAME ns1
 			return &resolver.Resolver{Hints: []resolver.Hint{{Name: dns.MustName("ns.root.example"), Addr: netip.MustParseAddr("192.0.2.1")}}, Dial: n.Dial}
 		}
 		a := &audit.Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53")}}
-		f := checkFlags{failOn: "error", only: []string{"mx.cname", "mx.null", "dkim.no-selector-known", "mtasts.cert"}}
+		f := checkFlags{failOn: "error", profile: "mail", only: []string{"mx.cname", "mx.null", "dkim.no-selector-known", "mtasts.cert"}}
 		if err := f.choose(); err != nil {
 			t.Fatal(err)
 		}
 		domain := dns.MustName("example.com")
-		if err := render.JSON(&got, f.look(t.Context(), a, domain), false); err != nil {
+		report := f.look(t.Context(), a, domain)
+		report.Profile = f.profile
+		if err := render.JSON(&got, report, false); err != nil {
 			t.Fatal(err)
 		}
 	})

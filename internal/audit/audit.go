@@ -8,9 +8,7 @@
 // "Could not ask" is never "is not there": a check whose facts are missing is unknown, and
 // triage.go says on whose side the trouble lies.
 //
-// Not implemented: the files that BIMI names, profiles, a plan to compare with; what needs an
-// earlier look to compare with. docs/checks.md lists which ids are
-// checked.
+// Not implemented: the files that BIMI names. docs/checks.md lists which ids are checked.
 package audit
 
 import (
@@ -102,6 +100,8 @@ type Finding struct {
 	Refs       []string   `json:"refs"`
 	Fix        Fix        `json:"fix"`
 	Evidence   []Exchange `json:"evidence"`
+	Ignored    string     `json:"ignored"` // why a baseline has it not count; else ""
+	Turn       Turn       `json:"change"`  // what became of it since an earlier look; else ""
 
 	aside bool // unknown, and nothing about the domain's own DNS is open by that: for want of IPv6 here alone, or of a list that answers
 }

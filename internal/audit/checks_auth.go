@@ -103,18 +103,7 @@ func spfChecks() []Check {
 		{"spf.own-ip-not-covered", "SPF does not let a host send that does", Error, []string{rfc + "§4.6"}, spfOwn},
 		{"spf.helo-missing", "an MX host's name has no SPF record", Info, []string{rfc + "§2.3", rfc + "§10.1.3"}, spfHelo},
 		{"spf.flatten-stale", "SPF names networks that an include has left", Warning, nil, nil},
-		{"spf.parked-not-deny", "a domain without mail lets others send in its name", Warning, []string{rfc + "§10.1.2"}, needMX(func(f *Facts, records []dns.MX) []verdict {
-			switch {
-			case len(records) > 0 || f.Own.err() != nil || len(f.Own.addrs()) > 0:
-				return na("it takes mail, or says that it takes none (mx.null-but-sends)")
-			case errors.Is(f.SPF.Err, spf.ErrTemporary):
-				return []verdict{unknown(f, f.SPF.Err, ZoneServers, f.q(dns.TypeTXT))}
-			case deniesAll(f.SPF):
-				return nil
-			}
-			return []verdict{fail("it has no MX record and no address, and does not say that nobody sends", f.q(dns.TypeTXT)).
-				mend("say so", f.denyAll())}
-		})},
+		{"spf.parked-not-deny", "a domain without mail lets others send in its name", Warning, []string{rfc + "§10.1.2"}, spfParked},
 	}
 }
 
@@ -183,18 +172,7 @@ func dmarcChecks() []Check {
 			}
 			return []dns.Question{f.below("_dmarc", dns.TypeTXT)}, f.DMARC.Err
 		}, "receivers defer mail, or take forged mail")},
-		{"dmarc.parked-not-reject", "a domain without mail does not have forged mail refused", Warning, []string{rfc + "§4.7"}, needMX(func(f *Facts, records []dns.MX) []verdict {
-			switch {
-			case !null(records):
-				return na("it does not say that it takes no mail")
-			case errors.Is(f.DMARC.Err, dmarc.ErrTemporary):
-				return []verdict{unknown(f, f.DMARC.Err, ZoneServers, f.below("_dmarc", dns.TypeTXT))}
-			case f.DMARC.Err == nil && f.DMARC.Policy == dmarc.Reject:
-				return nil
-			}
-			return []verdict{fail("the policy is not reject", f.below("_dmarc", dns.TypeTXT)).
-				mend("refuse all", Change{"replace", "_dmarc." + f.Domain.FQDN() + ` TXT "v=DMARC1; p=reject"`})}
-		})},
+		{"dmarc.parked-not-reject", "a domain without mail does not have forged mail refused", Warning, []string{rfc + "§4.7"}, dmarcParked},
 	}
 }
 
@@ -206,7 +184,7 @@ func dkimKeys(f *Facts) survey {
 			s.findings = append(s.findings, lint.Finding{ID: "dkim.missing", Severity: lint.Error, Domain: clip(sel.Name), Text: "this is no selector: " + sel.Err.Error()})
 			continue
 		}
-		s.findings = append(s.findings, sel.Survey.Findings...)
+		s.findings = append(s.findings, sel.found()...)
 		s.asked = append(s.asked, dns.Question{Name: sel.Survey.Name, Type: dns.TypeTXT})
 		if sel.Survey.Err != nil {
 			s.err = sel.Survey.Err
@@ -235,7 +213,7 @@ func dkimChecks() []Check {
 			if len(f.DKIM) > 0 {
 				return nil
 			}
-			return []verdict{{status: Unknown, blame: Nobody, detail: "selectors cannot be listed: name them with --selector; a signed message has them as s= in its DKIM-Signature"}}
+			return []verdict{{status: Unknown, blame: Nobody, detail: "selectors cannot be listed: name them with --selector, or show a signed message with --message: it has them as s= in its DKIM-Signature"}}
 		}},
 		dkimRow("dkim.missing", "there is no DKIM key at a selector that was named", Error, rfc+"§3.6.2.1"),
 		dkimRow("dkim.multiple-records", "a DKIM selector has several records", Error, rfc+"§3.6.2.2"),
@@ -265,14 +243,18 @@ func dkimChecks() []Check {
 				case s.Survey.Err != nil:
 					all = append(all, unknown(f, s.Survey.Err, ZoneServers, asked).at(s.Survey.Name.String()))
 				case len(s.Survey.Aliases) > 0 && len(s.Survey.Records) == 0:
-					all = append(all, fail("there is nothing at its end", asked).at(s.Survey.Name.String()).mend("correct the alias", Change{"delete", s.Survey.Name.FQDN() + " CNAME"}))
+					severity := Error
+					if s.Guessed { // perhaps nobody signs with it yet
+						severity = Notice
+					}
+					all = append(all, fail("there is nothing at its end", asked).as(severity).at(s.Survey.Name.String()).mend("correct the alias", Change{"delete", s.Survey.Name.FQDN() + " CNAME"}))
 				}
 			}
 			return all
 		}},
 		{"dkim.key-reused", "several selectors have one key", Notice, []string{"RFC 6376 §3.1"}, dkimReused},
 		{"dkim.key-old", "a DKIM key is old", Notice, nil, nil},
-		{"dkim.mismatch-with-plan", "a DKIM key is not the plan's", Error, nil, nil},
+		{"dkim.mismatch-with-plan", "a DKIM key is not the plan's", Error, []string{rfc + "§3.6.1"}, keyOfPlan},
 	}
 }
 

@@ -197,12 +197,15 @@ func spfHelo(f *Facts) []verdict {
 	return all
 }
 
-// spfOwn holds the addresses that were named against the policy.
+// spfOwn holds the addresses that were named, and those of the plan's hosts, against the policy.
 func spfOwn(f *Facts) []verdict {
-	if len(f.Senders) == 0 {
-		return []verdict{{status: Skipped, detail: "no sending address was named"}}
-	}
 	var all []verdict
+	switch {
+	case f.Plan != nil:
+		all = spfCoversPlan(f)
+	case len(f.Senders) == 0:
+		return []verdict{{status: Skipped, detail: "no sending address was named, and there is no plan"}}
+	}
 	for _, s := range f.Senders {
 		switch {
 		case s.SPF.Result == spf.TempError:
@@ -219,8 +222,11 @@ func spfOwn(f *Facts) []verdict {
 }
 
 // dmarcOnSPF: forwarded mail passes by DKIM alone. That there is no key is only sure where no name
-// exists below _domainkey.
+// exists below _domainkey; a message that was shown says more.
 func dmarcOnSPF(f *Facts) []verdict {
+	if f.Shown != nil {
+		return spfOnlyReject(f)
+	}
 	signs := slices.ContainsFunc(f.DKIM, func(s Selector) bool { return len(s.Survey.Key.Public) > 0 })
 	asked := []dns.Question{f.below("_dmarc", dns.TypeTXT), f.below("_domainkey", dns.TypeTXT)}
 	switch {

@@ -37,7 +37,7 @@ func mxChecks() []Check {
 			if !null(records) {
 				return nil
 			}
-			return []verdict{fail("it says so by a null MX", f.q(dns.TypeMX))}
+			return []verdict{fail("it says so by a null MX"+f.evidentlyParked(), f.q(dns.TypeMX))}
 		})},
 		{"mx.null-mixed", "a null MX stands beside others", Error, []string{"RFC 7505 §3"}, needMX(func(f *Facts, records []dns.MX) []verdict {
 			if len(records) < 2 || !slices.ContainsFunc(records, isNull) {

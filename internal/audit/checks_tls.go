@@ -128,7 +128,7 @@ func mtastsChecks() []Check {
 		row(stsPolicy, "mtasts.pattern-unused", "the MTA-STS policy names a host that is none", Notice, rfc+"§4.1"),
 		row(stsPolicy, "mtasts.max-age-low", "the MTA-STS policy is forgotten soon", Warning, rfc+"§3.2"),
 		row(stsPolicy, "mtasts.max-age-range", "the MTA-STS policy's age is out of range", Error, rfc+"§3.2"),
-		{"mtasts.id-stale", "the MTA-STS policy has changed and its id has not", Error, []string{rfc + "§3.1"}, nil},
+		{"mtasts.id-stale", "the MTA-STS policy has changed and its id has not", Error, []string{rfc + "§3.1"}, stsStale},
 		row(stsPolicy, "mtasts.policy-without-txt", "there is an MTA-STS policy and no record", Error, rfc+"§3.1"),
 	}
 }

@@ -60,6 +60,8 @@ type Facts struct {
 
 	Origins      map[netip.Addr]Fact[uint32] // autonomous systems of the name servers; nil where nobody was asked
 	Registration *Registration               // nil where nobody was asked
+	Plan         *Planned                    // nil without a plan
+	Shown        *Shown                      // nil where no message of the domain was shown
 }
 
 // Fact is one typed answer, or why there is none.
@@ -160,11 +162,13 @@ type Reverse struct {
 	Names []Host // of PTR, as many as are looked at, with their addresses
 }
 
-// Selector is one DKIM selector that was named.
+// Selector is one DKIM selector that was named, or that the domain's provider uses.
 type Selector struct {
-	Name   string
-	Survey dkim.Survey
-	Err    error // it makes no name
+	Name    string
+	At      dns.Name // whose key it is: the domain's, or that of a signature in its name
+	Survey  dkim.Survey
+	Err     error // it makes no name
+	Guessed bool  // nobody named it
 }
 
 // CAA is the set that holds for a name (RFC 8659 §3).

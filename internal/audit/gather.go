@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"mxward/internal/mailauth/spf"
 	"mxward/internal/mailauth/tlsa"
 	"mxward/internal/probe"
+	"mxward/internal/site"
 )
 
 // The limits of one domain's audit; ours.
@@ -66,6 +69,12 @@ type Auditor struct {
 	Lists []blocklist.List
 	// Certs looks at the certificates of the servers that SRV records name; nil leaves them out.
 	Certs *CertLook
+	// Plan is the site's plan, to compare with; nil for none. PlanKey is the key that its
+	// reports are signed with, or nil.
+	Plan    *site.Plan
+	PlanKey *dkim.Key
+	// Message is one that was shown; nil for none.
+	Message *Message
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
 	// no domain's records make us talk to this host or network.
 	AllowLoopback bool
@@ -77,7 +86,10 @@ type Auditor struct {
 func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
-	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback, Direct: map[dns.Question][]Heard{}}
+	f := &Facts{
+		Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback,
+		Direct: map[dns.Question][]Heard{}, Plan: a.newPlanned(domain),
+	}
 	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
 	g.all(ctx,
 		g.control, g.zone, g.mailHosts,
@@ -88,8 +100,9 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") },
 		func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
 		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
-		g.caa,
+		g.caa, g.plan, g.message,
 	)
+	g.guess(ctx)
 	g.more(ctx)
 	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
 	// these names must not stand in for what mail asks for.
@@ -106,13 +119,26 @@ type gatherer struct {
 	rec   *recorder
 }
 
-// all does things at the same time.
+// all does things at the same time. What panics there panics here, where somebody can say so.
 func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
 	var all sync.WaitGroup
+	panics := make(chan any, len(things))
 	for _, do := range things {
-		all.Go(func() { do(ctx) })
+		all.Go(func() {
+			defer func() {
+				if v := recover(); v != nil {
+					panics <- fmt.Sprintf("%v\n%s", v, debug.Stack())
+				}
+			}()
+			do(ctx)
+		})
 	}
 	all.Wait()
+	select {
+	case v := <-panics:
+		panic(v)
+	default:
+	}
 }
 
 // control asks what everybody knows: the root.
@@ -243,10 +269,8 @@ func (g *gatherer) texts(ctx context.Context, below string) Fact[string] {
 }
 
 func (g *gatherer) dkim(ctx context.Context) {
-	for _, name := range g.Selectors[:min(MaxSelectors, len(g.Selectors))] {
-		s := Selector{Name: name}
-		s.Survey, s.Err = dkim.Look(ctx, g.rec, name, g.facts.Domain)
-		g.facts.DKIM = append(g.facts.DKIM, s)
+	for _, w := range g.selectors() {
+		g.facts.DKIM = append(g.facts.DKIM, g.selector(ctx, w))
 	}
 }
 

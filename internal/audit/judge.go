@@ -126,6 +126,8 @@ func worst(c Check, verdicts []verdict) []verdict {
 func (f *Facts) put(c Check) []verdict {
 	ours := slices.Contains([]string{"resolver", "net", "deleg", "soa"}, c.Area())
 	switch {
+	case c.Severity == outside:
+		return na(outsideProfile)
 	case f.absent() && !ours:
 		return na("the domain does not exist")
 	case f.suffix() && (mailArea(c.Area()) || c.Area() == "dmarc" && errors.Is(f.DMARC.Err, dmarc.ErrNotDMARC)):
@@ -244,7 +246,7 @@ func Inconclusive(findings []Finding, checks []Check, least Severity) bool {
 		bad[c.ID] = c.Severity.AtLeast(least)
 	}
 	return slices.ContainsFunc(findings, func(f Finding) bool {
-		return f.Status == Unknown && bad[f.ID] && !f.aside || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least)
+		return f.Ignored == "" && (f.Status == Unknown && bad[f.ID] && !f.aside || f.Status == Fail && f.Blame.Ours() && f.Severity.AtLeast(least))
 	})
 }
 
@@ -252,6 +254,6 @@ func Inconclusive(findings []Finding, checks []Check, least Severity) bool {
 // our own side is never held against it.
 func Failed(findings []Finding, least Severity) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool {
-		return f.Status == Fail && f.Severity.AtLeast(least) && !f.Blame.Ours()
+		return f.Status == Fail && f.Severity.AtLeast(least) && !f.Blame.Ours() && f.Ignored == ""
 	})
 }

@@ -16,9 +16,9 @@ import (
 )
 
 var (
-	pasted = regexp.MustCompile(`(?m)^[*_a-z0-9.-]*(?:example\.(?:com|net|org)|arpa)\. +(?:\d+ +)?(?:A|AAAA|MX|NS|SOA|TXT|CNAME|PTR|TLSA|CAA|SRV|DS) .*[^(\n]$`)
-	texts  = regexp.MustCompile(`TXT "(.*)"$`)
-	octets = regexp.MustCompile(`\b\d{1,3}(?:\.\d{1,3}){3}\b(?:\.in-addr)?`)
+	pasted     = regexp.MustCompile(`(?m)^[*_a-z0-9.-]*(?:example\.(?:com|net|org)|arpa)\. +(?:\d+ +)?(?:A|AAAA|MX|NS|SOA|TXT|CNAME|PTR|TLSA|CAA|SRV|DS) .*[^(\n]$`)
+	txtRecords = regexp.MustCompile(`TXT "(.*)"$`)
+	octets     = regexp.MustCompile(`\b\d{1,3}(?:\.\d{1,3}){3}\b(?:\.in-addr)?`)
 )
 
 // TestPagesRecords: what a page gives to paste can stand in a zone, is no mistake of its own, and
@@ -37,7 +37,7 @@ func TestPagesRecords(t *testing.T) {
 			if _, err := zone.Parse(strings.NewReader(top+whole+"\n"), origin, id); err != nil {
 				t.Errorf("%s: %q: %v", id, line, err)
 			}
-			if m := texts.FindStringSubmatch(whole); m != nil {
+			if m := txtRecords.FindStringSubmatch(whole); m != nil {
 				pastedText(t, id, strings.ReplaceAll(m[1], `" "`, ""))
 			}
 		}

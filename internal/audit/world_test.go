@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -28,9 +29,11 @@ import (
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/dns/resolver"
 	"mxward/internal/dns/zone"
+	"mxward/internal/mailauth/dkim"
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/probe"
 	"mxward/internal/probe/probetest"
+	"mxward/internal/site"
 )
 
 // The places of the zoo's small internet.
@@ -129,6 +132,10 @@ type animal struct {
 	noDS         bool
 	ds           string
 	selectors    []string
+	profile      Profile // "" is Mail
+	plan         string  // a site's plan
+	planKey      *dkim.Key
+	message      string
 	policy       http.Handler // the web server of MTA-STS
 	badCert      bool
 	issuer       string       // of its certificate
@@ -184,7 +191,7 @@ func (a animal) visit(t *testing.T) (*Facts, []Finding) {
 	}
 	auditor := a.world(t)
 	facts := auditor.Gather(t.Context(), dns.MustName(domain))
-	return facts, Judge(facts, Checks())
+	return facts, Judge(facts, cmp.Or(a.profile, Mail).Checks())
 }
 
 // world puts the servers at their places.
@@ -309,6 +316,21 @@ func (a animal) world(t *testing.T) *Auditor {
 		return r
 	}
 	auditor := &Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort(rootAt + ":53")}, Selectors: a.selectors, Lists: a.lists, Certs: a.certs}
+	auditor.PlanKey = a.planKey
+	if a.plan != "" {
+		p, err := site.Parse([]byte(a.plan), "mxward.toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		auditor.Plan = p
+	}
+	if a.message != "" {
+		m, err := ReadMessage(strings.NewReader(a.message))
+		if err != nil {
+			t.Fatal(err)
+		}
+		auditor.Message = &m
+	}
 	if a.forwarded {
 		r := a.forward
 		if r == nil {

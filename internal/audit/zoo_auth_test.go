@@ -98,6 +98,7 @@ func dmarcZoo() []animal {
 		dmarcIs("an address that is none", "v=DMARC1; p=reject; rua=d@example.com", "dmarc.rua-invalid"),
 		dmarcIs("a stranger who has not agreed", "v=DMARC1; p=reject; rua=mailto:d@example.net; ruf=mailto:d@other.example.net", "dmarc.rua-unauthorized dmarc.ruf-unauthorized dmarc.rua-no-mail"),
 		dmarcIs("fo without ruf", "v=DMARC1; p=reject; fo=1"+rua, "dmarc.fo-without-ruf"),
+		below(with(dmarcIs("a domain apart", "v=DMARC1; p=reject"+rua, "dmarc.walk-differs-psl bimi.missing dmarc.spf-only-reject"+noPrograms), "_dmarc.sub TXT \"v=DMARC1; p=reject; psd=n; rua=mailto:d@sub.example.com\"\n")),
 		{why: "the servers fail at _dmarc", turn: failing(dns.TypeTXT, "_dmarc.example.com"), fails: "dmarc.temperror", unknown: "dmarc.missing@zone-ns dmarc.weak-none@zone-ns bimi.dmarc-not-enforced@zone-ns", blamed: "dmarc.temperror@zone-ns"},
 	}
 }

@@ -6,6 +6,7 @@ func zoo() []animal {
 	for _, area := range [][]animal{
 		resolverZoo(), delegationZoo(), soaZoo(), mxZoo(), ptrZoo(), spfZoo(), dmarcZoo(), dkimZoo(), mtastsZoo(), tlsZoo(), dnssecZoo(), otherZoo(),
 		zoneZoo(), autoconfZoo(), acmeZoo(), listZoo(), ourSideZoo(), splitZoo(), moreZoo(), peersZoo(), smtpZoo(),
+		profileZoo(), messageZoo(), providerZoo(), planZoo(),
 	} {
 		all = append(all, area...)
 	}

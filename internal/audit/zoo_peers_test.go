@@ -9,7 +9,7 @@ import (
 
 // peersZoo is what other auditors are known to judge wrongly, and no other part of the zoo has.
 func peersZoo() []animal {
-	below := dmarcIs("a name below two records: the walk goes on behind the first", "v=DMARC1; p=reject; rua=mailto:d@example.com", "bimi.missing tlsrpt.missing")
+	below := dmarcIs("a name below two records: the walk goes on behind the first", "v=DMARC1; p=reject; rua=mailto:d@example.com", "bimi.missing tlsrpt.missing"+noPrograms)
 	below.domain = "a.b.example.com"
 	below.add += "_dmarc.b TXT \"v=DMARC1; p=none; rua=mailto:d@example.com\"\na.b MX 10 mx1\na.b TXT \"v=spf1 mx -all\"\n"
 	short := mx("the servers fail at the IPv6 addresses of the MX host: that there are none is not known", "@ MX 10 mx1\n", "", "")

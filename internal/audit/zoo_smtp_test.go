@@ -286,7 +286,7 @@ func TestPrivateMX(t *testing.T) {
 }
 
 // TestManyAddresses: one domain has so many sessions and no more, one for each address.
-func TestManyAddresses(t *testing.T) {
+func TestManyAddressesToVisit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var add strings.Builder
 		n := probetest.Net{}

@@ -66,6 +66,8 @@ type htmlDomain struct {
 	Reasons            []htmlReason
 	LeftOpen           int // reasons that are not shown
 	Passed, Others     []string
+	Ignored            []htmlIgnored
+	Gone               []Gone
 	Ladder             Ladder
 	Drawing            drawing
 	SPF                *htmlSPF
@@ -84,6 +86,7 @@ type htmlGroup struct {
 
 type htmlFinding struct {
 	ID, Target, Title, Detail, Blame string
+	Turn                             string
 	By, Seen                         string
 	FixText                          string
 	Fixes                            []audit.Change
@@ -111,6 +114,9 @@ type htmlReason struct {
 	Exchanges     []htmlExchange
 	Left          int
 }
+
+// htmlIgnored is what a baseline has not count.
+type htmlIgnored struct{ ID, Target, Title, Why string }
 
 type htmlExchange struct {
 	Again, Said, When string
@@ -149,6 +155,10 @@ func newDomain(r Report, anchor string) htmlDomain {
 		}
 		d.Reasons = append(d.Reasons, newHTMLReason(why))
 	}
+	for _, f := range r.ignored() {
+		d.Ignored = append(d.Ignored, htmlIgnored{f.ID, clip(f.Target, maxShown), f.Title, clip(f.Ignored, maxShown)})
+	}
+	d.Gone = newGone(r.Moves)
 	for _, f := range r.Findings {
 		switch f.Status {
 		case audit.Pass:
@@ -183,7 +193,7 @@ func verdict(d htmlDomain) string {
 
 func newHTMLFinding(r Report, f audit.Finding) htmlFinding {
 	h := htmlFinding{
-		ID: f.ID, Title: f.Title, Blame: string(f.Blame), By: strings.Join(f.Refs, ", "), Seen: seen(f.Confidence),
+		ID: f.ID, Title: f.Title, Blame: string(f.Blame), Turn: string(f.Turn), By: strings.Join(f.Refs, ", "), Seen: seen(f.Confidence),
 		FixText: clip(f.Fix.Text, maxShown),
 	}
 	if f.Target != r.Domain.String() {

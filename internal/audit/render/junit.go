@@ -102,6 +102,9 @@ func newJUnitCase(r Report, same []audit.Finding, a Audit) junitCase {
 	var bad, open, mild, quiet []audit.Finding
 	for _, f := range same {
 		switch {
+		case f.Ignored != "": // the baseline says why
+			f.Detail, f.Status = f.Ignored, "ignored"
+			quiet = append(quiet, f)
 		case audit.Failed([]audit.Finding{f}, a.FailOn):
 			bad = append(bad, f)
 		case audit.Inconclusive([]audit.Finding{f}, a.Checks, a.FailOn): // unknown, or our own trouble

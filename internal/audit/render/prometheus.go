@@ -20,7 +20,7 @@ func Prometheus(w io.Writer, reports []Report) error {
 		m.report(r)
 	}
 	registry := prometheus.NewRegistry()
-	for _, vec := range []*prometheus.GaugeVec{m.when, m.findings, m.failed, m.unknown, m.passed, m.ends} {
+	for _, vec := range []*prometheus.GaugeVec{m.when, m.findings, m.failed, m.unknown, m.ignored, m.passed, m.ends} {
 		if err := registry.Register(vec); err != nil {
 			return err
 		}
@@ -38,7 +38,7 @@ func Prometheus(w io.Writer, reports []Report) error {
 }
 
 type metrics struct {
-	when, findings, failed, unknown, passed, ends *prometheus.GaugeVec
+	when, findings, failed, unknown, ignored, passed, ends *prometheus.GaugeVec
 }
 
 func newMetrics() metrics {
@@ -50,6 +50,7 @@ func newMetrics() metrics {
 		findings: gauge("mxward_check_findings", "Findings that failed, by severity.", "severity"),
 		failed:   gauge("mxward_check_failed", "1 for each finding that failed.", "id", "target", "severity"),
 		unknown:  gauge("mxward_check_unknown", "Findings that could not be determined, by whose side the trouble is on.", "blame"),
+		ignored:  gauge("mxward_check_ignored", "Findings that a baseline has not count."),
 		passed:   gauge("mxward_check_passed", "Findings that are fine."),
 		ends:     gauge("mxward_check_expiry_timestamp_seconds", "When a signature or a certificate ends.", "kind", "target"),
 	}
@@ -58,6 +59,7 @@ func newMetrics() metrics {
 func (m metrics) report(r Report) {
 	domain := r.Domain.String()
 	m.when.WithLabelValues(domain).Set(float64(r.When.UnixMilli()) / 1000)
+	m.ignored.WithLabelValues(domain).Set(float64(len(r.ignored())))
 	m.passed.WithLabelValues(domain).Set(float64(r.count(audit.Pass)))
 	for _, s := range audit.Severities() {
 		m.findings.WithLabelValues(domain, string(s)).Set(float64(len(r.fails(s))))
@@ -69,7 +71,7 @@ func (m metrics) report(r Report) {
 		m.unknown.WithLabelValues(domain, string(b)).Set(0)
 	}
 	for _, f := range r.Findings {
-		if f.Status == audit.Unknown {
+		if f.Status == audit.Unknown && f.Ignored == "" {
 			m.unknown.WithLabelValues(domain, string(f.Blame)).Inc()
 		}
 	}

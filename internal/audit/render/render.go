@@ -25,6 +25,9 @@ type Report struct {
 	Ladder   Ladder
 	SPF      *spf.Tree // nil where it was not looked at
 	Clocks   []Clock
+	Profile  string
+	Since    bool         // it was compared with an earlier run
+	Moves    []audit.Move // what became of the problems since
 }
 
 // Clock is a moment at which something ends, if nobody does anything.
@@ -62,7 +65,7 @@ type Audit struct {
 func (r Report) fails(s audit.Severity) []audit.Finding {
 	var all []audit.Finding
 	for _, f := range r.Findings {
-		if f.Status == audit.Fail && f.Severity == s {
+		if f.Status == audit.Fail && f.Severity == s && f.Ignored == "" {
 			all = append(all, f)
 		}
 	}
@@ -73,11 +76,16 @@ func (r Report) fails(s audit.Severity) []audit.Finding {
 func (r Report) count(s audit.Status) int {
 	n := 0
 	for _, f := range r.Findings {
-		if f.Status == s {
+		if f.Status == s && f.Ignored == "" {
 			n++
 		}
 	}
 	return n
+}
+
+// ignored gives the findings that a baseline has not count.
+func (r Report) ignored() []audit.Finding {
+	return slices.DeleteFunc(slices.Clone(r.Findings), func(f audit.Finding) bool { return f.Ignored == "" })
 }
 
 // reason is why something could not be determined, and what.
@@ -92,7 +100,7 @@ type reason struct {
 func (r Report) unknown() []reason {
 	var reasons []reason
 	for _, f := range r.Findings {
-		if f.Status != audit.Unknown {
+		if f.Status != audit.Unknown || f.Ignored != "" {
 			continue
 		}
 		i := slices.IndexFunc(reasons, func(r reason) bool {

@@ -74,14 +74,16 @@ type (
 		Tags []string `json:"tags"`
 	}
 	sarifResult struct {
-		RuleID       string            `json:"ruleId"`
-		RuleIndex    *int              `json:"ruleIndex,omitempty"`
-		Kind         string            `json:"kind"`
-		Level        string            `json:"level"`
-		Message      sarifText         `json:"message"`
-		Locations    []sarifLocation   `json:"locations"`
-		Fingerprints map[string]string `json:"partialFingerprints"`
-		Properties   sarifFinding      `json:"properties"`
+		RuleID       string             `json:"ruleId"`
+		RuleIndex    *int               `json:"ruleIndex,omitempty"`
+		Kind         string             `json:"kind"`
+		Level        string             `json:"level"`
+		Message      sarifText          `json:"message"`
+		Locations    []sarifLocation    `json:"locations"`
+		Fingerprints map[string]string  `json:"partialFingerprints"`
+		Suppressions []sarifSuppression `json:"suppressions,omitempty"`
+		Baseline     string             `json:"baselineState,omitempty"`
+		Properties   sarifFinding       `json:"properties"`
 	}
 	sarifLocation struct {
 		Physical sarifPhysical  `json:"physicalLocation"`
@@ -100,6 +102,10 @@ type (
 	sarifLogical struct {
 		Name string `json:"fullyQualifiedName"`
 		Kind string `json:"kind"`
+	}
+	sarifSuppression struct {
+		Kind          string `json:"kind"`
+		Justification string `json:"justification"`
 	}
 	sarifFinding struct {
 		Domain     string `json:"domain"`
@@ -159,6 +165,10 @@ func newSARIFResult(r Report, f audit.Finding) (sarifResult, bool) {
 		Logical:  []sarifLogical{{target, "resource"}},
 	}}
 	result.Fingerprints = map[string]string{"mxward/1": domain + "/" + f.ID + "/" + target}
+	if f.Ignored != "" {
+		result.Suppressions = []sarifSuppression{{"external", clip(f.Ignored, maxShown)}}
+	}
+	result.Baseline = map[audit.Turn]string{audit.New: "new", audit.Same: "unchanged", audit.Changed: "updated"}[f.Turn]
 	result.Properties = sarifFinding{domain, target, string(f.Severity), string(f.Confidence), string(f.Blame)}
 	return result, true
 }

@@ -59,7 +59,7 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	var empty bytes.Buffer
-	if err := JSON(&empty, Report{Domain: hostileReport().Domain}, true); err != nil {
+	if err := JSON(&empty, Report{Domain: hostileReport().Domain, Profile: "mail"}, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := validate(empty.Bytes()); err != nil {

@@ -14,6 +14,11 @@ import (
 // adds what was asked and what is fine.
 func Text(w io.Writer, r Report, verbose bool) error {
 	t := text{domain: r.Domain.String(), verbose: verbose}
+	if r.Since && !verbose {
+		t.moves(r)
+		_, err := io.WriteString(w, t.String())
+		return err
+	}
 	t.printf("%s: %d found, %d unknown, %d fine\n", Clean(r.Domain.Unicode()), r.count(audit.Fail), r.count(audit.Unknown), r.count(audit.Pass))
 	for _, severity := range audit.Severities() {
 		for _, f := range r.fails(severity) {
@@ -30,6 +35,12 @@ func Text(w io.Writer, r Report, verbose bool) error {
 			}
 		}
 	}
+	for _, f := range r.ignored() {
+		t.printf("ignored %s: %s%s: %s\n", f.ID, t.at(f.Target), f.Title, Clean(f.Ignored))
+	}
+	if r.Since {
+		t.moves(r)
+	}
 	_, err := io.WriteString(w, t.String())
 	return err
 }
@@ -44,10 +55,7 @@ func (t *text) printf(format string, args ...any) { fmt.Fprintf(t, format, args.
 
 func (t *text) finding(word string, f audit.Finding) {
 	t.printf("%s %s: ", word, f.ID)
-	if f.Target != t.domain {
-		t.printf("%s: ", Clean(f.Target))
-	}
-	t.WriteString(f.Title)
+	t.WriteString(t.at(f.Target) + f.Title)
 	if f.Detail != "" && f.Detail != f.Title {
 		t.printf(": %s", Clean(f.Detail))
 	}
@@ -72,7 +80,44 @@ func (t *text) pass(f audit.Finding) {
 	if f.Detail != "" {
 		t.printf(": %s", Clean(f.Detail))
 	}
-	t.WriteString("\n")
+	t.printf("\n")
+}
+
+// at names a target that is not the domain itself.
+func (t *text) at(target string) string {
+	if target == t.domain {
+		return ""
+	}
+	return Clean(target) + ": "
+}
+
+// moves writes what has changed: what is new and what is worse or milder with all that there is
+// to say, and the rest in one line each.
+func (t *text) moves(r Report) {
+	count := map[audit.Turn]int{}
+	for _, m := range r.Moves {
+		count[m.Turn]++
+	}
+	t.printf("%s: %d new, %d changed, %d gone, %d could not be asked, %d the same\n", Clean(r.Domain.Unicode()),
+		count[audit.New], count[audit.Changed], count[audit.Gone], count[audit.Unsure], count[audit.Same])
+	brief := text{domain: t.domain}
+	for _, severity := range audit.Severities() {
+		for _, m := range r.Moves {
+			if m.After != nil && m.Turn != audit.Same && m.After.Severity == severity {
+				word := string(m.Turn) + " " + string(severity)
+				if m.After.Ignored != "" {
+					word = "ignored " + word
+				}
+				brief.finding(word, *m.After)
+			}
+		}
+	}
+	t.WriteString(brief.String())
+	for _, m := range r.Moves {
+		if m.After == nil {
+			t.printf("%s %s %s: %s%s\n", m.Turn, m.Before.Severity, m.Before.ID, t.at(m.Before.Target), Clean(m.Before.Title))
+		}
+	}
 }
 
 func (t *text) evidence(f audit.Finding) {

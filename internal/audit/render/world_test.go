@@ -78,7 +78,9 @@ func reports(t *testing.T, domains ...string) (all []Report, how Audit) {
 		a := auditor(t)
 		for _, domain := range domains {
 			facts := a.Gather(t.Context(), dns.MustName(domain))
-			all = append(all, NewReport(facts, audit.Judge(facts, how.Checks)))
+			r := NewReport(facts, audit.Judge(facts, how.Checks))
+			r.Profile = "mail"
+			all = append(all, r)
 		}
 	})
 	return all, how

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"mxward/internal/audit"
+)
+
+// readBaseline reads the file that --baseline names, and tells of entries whose day is over.
+func (f *checkFlags) readBaseline(stderr io.Writer) error {
+	if f.baseline == "" {
+		return nil
+	}
+	in, err := os.Open(f.baseline)
+	if err != nil {
+		return usage(fmt.Errorf("--baseline: %w", err))
+	}
+	defer in.Close()
+	if f.known, err = audit.ReadBaseline(in, f.baseline); err != nil {
+		return usage(fmt.Errorf("--baseline: %w", err))
+	}
+	for _, e := range f.known.Expired(time.Now()) {
+		fmt.Fprintf(stderr, "%s:%d: %s at %s was to be ignored until %s, and counts again\n", f.baseline, e.Line, e.ID, e.Target, e.Until.AddDate(0, 0, -1).Format(time.DateOnly))
+	}
+	return nil
+}
+
+// ignore marks what the baseline has not count.
+func (f *checkFlags) ignore(findings []audit.Finding) { f.known.Mark(findings, time.Now()) }
