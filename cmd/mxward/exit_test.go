@@ -34,7 +34,7 @@ func TestExecute(t *testing.T) {
 	}
 }
 
-// TestCheckInterrupted: what was found until then is printed, and the exit code says that it
+// TestCheckEndsEarly: what was found until then is printed, and the exit code says that it
 // is not all.
 func TestCheckEndsEarly(t *testing.T) {
 	dark, err := net.ListenPacket("udp", "127.0.0.1:0")
