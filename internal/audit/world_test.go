@@ -167,7 +167,11 @@ func (a animal) visit(t *testing.T) (*Facts, []Finding) {
 // world puts the servers at their places.
 func (a animal) world(t *testing.T) *Auditor {
 	t.Helper()
-	var n dnstest.Net
+	return a.worldOn(t, new(dnstest.Net))
+}
+
+func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
+	t.Helper()
 	key := func(seed uint64) *zone.Key {
 		k, err := zone.SeededKey(zone.ECDSAP256SHA256, seed)
 		if err != nil {
