@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ const (
 	peersFile = "testdata/zonemaster.txt"
 	peersHead = "# What Zonemaster says, from NOTICE on; UPDATE=1 go test -run TestZonemaster ./internal/audit, as root, writes it anew.\n"
 	zooHints  = ". 3600000 NS ns.root.example.\nns.root.example. 3600000 A " + rootAt + "\n"
+	atOnce    = 6 // programs: they wait for servers that are silent
 	// zoneProfile: in a network where nothing gets lost, asking once will do.
 	zoneProfile = `{"resolver": {"defaults": {"retry": 1, "timeout": 4}}}`
 )
@@ -40,25 +42,27 @@ func TestZonemaster(t *testing.T) {
 			t.Skipf("left out: needs Debian's %s (sh test/setup.sh)", program)
 		}
 	}
-	var mu sync.Mutex
-	said := map[string]string{}
-	t.Run("zoo", func(t *testing.T) {
-		for _, a := range compared() {
-			t.Run(a.why, func(t *testing.T) {
-				t.Parallel()
-				tags := a.zonemaster(t)
-				mu.Lock()
-				defer mu.Unlock()
-				said[a.why] = tags
-			})
-		}
-	})
+	animals := compared()
+	tags, errs := make([]string, len(animals)), make([]error, len(animals))
+	var all sync.WaitGroup
+	turn := make(chan struct{}, atOnce)
+	for i, a := range animals {
+		all.Go(func() {
+			turn <- struct{}{}
+			tags[i], errs[i] = a.zonemaster(t)
+			<-turn
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
 	text := peersHead
-	for _, a := range compared() {
-		text += a.why + ": " + said[a.why] + "\n"
+	for i, a := range animals {
+		text += a.why + ": " + tags[i] + "\n"
 	}
 	want, err := os.ReadFile(peersFile)
-	if err == nil && string(want) == text || t.Failed() {
+	if err == nil && string(want) == text {
 		return
 	}
 	if os.Getenv("UPDATE") == "" {
@@ -81,32 +85,38 @@ func firstDifference(want, got string) string {
 }
 
 // zonemaster gives the tags of its messages about an animal, each once.
-func (a animal) zonemaster(t *testing.T) string {
-	t.Helper()
+func (a animal) zonemaster(t *testing.T) (string, error) {
 	dir := t.TempDir()
 	hints, profile := filepath.Join(dir, "hints"), filepath.Join(dir, "profile.json")
 	for file, text := range map[string]string{hints: zooHints, profile: zoneProfile} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
+			return "", err
 		}
 	}
 	var out []byte
 	err := a.outside(t, func() (err error) {
-		out, err = exec.CommandContext(t.Context(), "zonemaster-cli", "--hints", hints, "--profile", profile, "--level", "NOTICE", "--json", "--raw", cmp.Or(a.domain, "example.com")).Output()
+		out, err = exec.CommandContext(t.Context(), "zonemaster-cli", "--hints", hints, "--profile", profile,
+			"--level", "NOTICE", "--json", "--raw", cmp.Or(a.domain, "example.com")).Output()
 		return err
 	})
 	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		return "", fmt.Errorf("%s: %w\n%s", a.why, err, out)
 	}
 	_, list, _ := strings.Cut(string(out), "[") // the first line names the profile
-	var messages []struct{ Tag, Level string }
+	var messages []struct {
+		Tag  string
+		Args struct{ Name string }
+	}
 	if err := json.Unmarshal([]byte("["+list), &messages); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		return "", fmt.Errorf("%s: %w\n%s", a.why, err, out)
 	}
 	var tags []string
 	for _, m := range messages {
+		if m.Tag == "NAMESERVER_IP_PRIVATE_NETWORK" && strings.HasPrefix(m.Args.Name, "Documentation") {
+			continue // the whole zoo lives at such addresses
+		}
 		tags = append(tags, m.Tag)
 	}
 	slices.Sort(tags)
-	return strings.Join(slices.Compact(tags), " ")
+	return strings.Join(slices.Compact(tags), " "), nil
 }
