@@ -29,7 +29,7 @@ const (
 // compared are the animals of the areas that Zonemaster speaks of. It asks from the root down,
 // so what is wrong with a resolver or with this host is not to be seen by it.
 func compared() []animal {
-	all := slices.Concat(resolverZoo(), delegationZoo(), soaZoo(), mxZoo(), ptrZoo(), dnssecZoo())
+	all := slices.Concat(resolverZoo(), delegationZoo(), soaZoo(), mxZoo(), ptrZoo(), dnssecZoo(), peersZoo())
 	return slices.DeleteFunc(all, func(a animal) bool { return a.forwarded || a.alone || a.dark || a.credulous })
 }
 

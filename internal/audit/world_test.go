@@ -111,7 +111,8 @@ type animal struct {
 	noTCP        string                       // this one takes no TCP
 	slow         time.Duration                // of the resolver
 	secondDrop   string
-	anyMore      bool          // other ids may fail too
+	anyMore      bool // other ids may fail too, but not these
+	passes       string
 	signed       *zone.Signing // with keys of the zoo's own
 	lasts        time.Duration // of the zone's signatures from now
 	strips       bool          // the resolver takes signatures away
