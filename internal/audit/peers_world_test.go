@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,6 +44,12 @@ func inNamespace(n *dnstest.Net, noTCP string, do func() error) error {
 	if err := plug(hosts); err != nil {
 		return err
 	}
+	// An IPv6 address may not be ready yet; it is before anybody asks.
+	anyway := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var failed error
+		err := c.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+		return errors.Join(err, failed)
+	}}
 	var open []io.Closer
 	defer func() {
 		for _, c := range open {
@@ -54,16 +61,16 @@ func inNamespace(n *dnstest.Net, noTCP string, do func() error) error {
 		if !listens(host) {
 			continue
 		}
-		udp, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+		udp, err := anyway.ListenPacket(context.Background(), "udp", at.String())
 		if err != nil {
 			return err
 		}
 		open = append(open, udp)
-		go relayUDP(udp, n, at)
+		go relayUDP(udp.(*net.UDPConn), n, at)
 		if addr.String() == noTCP {
 			continue
 		}
-		tcp, err := net.Listen("tcp", at.String())
+		tcp, err := anyway.Listen(context.Background(), "tcp", at.String())
 		if err != nil {
 			return err
 		}
