@@ -19,7 +19,7 @@ type message struct {
 // messages are all that the zoo brings up. What stands in every zone of the zoo is marked by a
 // reason that begins with "everywhere".
 var messages = []message{
-	// Zonemaster's Basic
+	// Basic
 	{"NO_GLUE_PREVENTS_NAMESERVER_TESTS", "critical", "deleg.nxdomain deleg.no-ns", ""}, // all that it says of a domain that is not there, or dead
 	{"CANNOT_CONTINUE", "critical", "deleg.nxdomain deleg.no-ns", ""},                   // goes along with it
 	{"NS_FAILED", "error", "deleg.lame", ""},                                            // an error code to a question for NS
