@@ -432,12 +432,19 @@ func delegGlue(f *Facts) []verdict {
 		}
 		for _, addr := range glue {
 			if !slices.Contains(ns.Addrs.Records, addr) {
-				all = append(all, fail(fmt.Sprintf("the parent says %s, the zone says %v", addr, ns.Addrs.Records), addrQuestions(ns.Name)...).at(ns.Name.String()).by(ParentZone).mend("have the registrar correct the address"))
+				all = append(all, fail(fmt.Sprintf("the parent says %s, the zone says %s", addr, addrText(ns.Addrs.Records)), addrQuestions(ns.Name)...).at(ns.Name.String()).by(ParentZone).mend("have the registrar correct the address"))
 				break
 			}
 		}
 	}
 	return all
+}
+
+func addrText(addrs []netip.Addr) string {
+	if len(addrs) == 0 {
+		return "none"
+	}
+	return strings.Trim(fmt.Sprint(addrs), "[]")
 }
 
 // oneAddress reports whether several names of servers are known to lead to one address.

@@ -218,7 +218,8 @@ func (g *gatherer) addrsFrom(ctx context.Context, servers []netip.AddrPort, name
 			}
 			return heard.Said.Answer, heard.Err
 		})
-		if set, err := dns.LookupAddrs(ctx, given, name); err == nil {
+		// An alias that leads away from these servers is followed by the resolver.
+		if set, err := dns.LookupAddrs(ctx, given, name); err == nil && (len(set.Aliases) == 0 || len(set.Records) > 0) {
 			return Fact[netip.Addr]{Set: set}, true
 		}
 	}
