@@ -34,11 +34,12 @@ func delegationChecks() []Check {
 		{"deleg.nxdomain", "the domain does not exist", Critical, []string{"RFC 1034 §4.3.2"}, delegAbsent},
 		{"deleg.no-ns", "no server of the zone can be reached", Critical, []string{"RFC 1034 §4.2.2"}, delegNoServer},
 		{"deleg.single-ns", "the zone has one name server", Warning, []string{"RFC 1034 §4.1", "RFC 2182 §5"}, needZone(func(f *Facts) []verdict {
+			addrs, one := f.oneServer()
 			switch {
 			case len(f.Zone.Names) == 1:
 				return []verdict{fail("only "+f.Zone.Names[0].Name.String()+" serves the zone: mail stops with it", f.nsQuestion()).mend("add a second name server, elsewhere")}
-			case f.oneAddress():
-				return []verdict{fail("all the names in its NS records lead to "+f.Zone.Servers[0].Addr.String()+": mail stops with it", f.nsQuestion()).mend("add a second name server, elsewhere")}
+			case one:
+				return []verdict{fail("all the names in its NS records lead to "+strings.Join(addrs, " and ")+": mail stops with it", f.nsQuestion()).mend("add a second name server, elsewhere")}
 			}
 			return nil
 		})},
@@ -131,8 +132,9 @@ func delegationChecks() []Check {
 			for _, s := range f.Zone.Servers {
 				networks[network(s.Addr)] = true
 			}
-			if len(networks) != 1 || len(f.Zone.Servers) < 2 || f.oneAddress() {
-				return nil // one server is deleg.single-ns
+			_, one := f.oneServer()
+			if len(networks) != 1 || len(f.Zone.Servers) < 2 || one { // one server is deleg.single-ns
+				return nil
 			}
 			return []verdict{fail("all are in "+network(f.Zone.Servers[0].Addr).String(), f.nsQuestion()).mend("put one elsewhere")}
 		})},
@@ -447,12 +449,22 @@ func addrText(addrs []netip.Addr) string {
 	return strings.Trim(fmt.Sprint(addrs), "[]")
 }
 
-// oneAddress reports whether several names of servers are known to lead to one address.
-func (f *Facts) oneAddress() bool {
-	servers := f.Zone.Servers
-	return len(servers) > 1 &&
-		!slices.ContainsFunc(servers, func(s Server) bool { return s.Addr != servers[0].Addr }) &&
-		!slices.ContainsFunc(f.Zone.Names, func(ns NameServer) bool { return ns.Addrs.Err != nil })
+// oneServer gives the addresses to which all of several names of servers are known to lead.
+func (f *Facts) oneServer() (addrs []string, one bool) {
+	at := map[dns.Name][]string{}
+	for _, s := range f.Zone.Servers {
+		at[s.Name] = append(at[s.Name], s.Addr.String())
+	}
+	for i, ns := range f.Zone.Names {
+		slices.Sort(at[ns.Name])
+		if i == 0 {
+			addrs = at[ns.Name]
+		}
+		if ns.Addrs.Err != nil || !slices.Equal(at[ns.Name], addrs) {
+			return nil, false
+		}
+	}
+	return addrs, len(f.Zone.Names) > 1 && len(addrs) > 0
 }
 
 func network(a netip.Addr) netip.Prefix {

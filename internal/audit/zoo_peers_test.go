@@ -13,6 +13,7 @@ func peersZoo() []animal {
 	}
 	return []animal{
 		{why: "two servers' names and one address", delegation: strings.Replace(zooDelegation, "198.51.100.53", "192.0.2.53", 1), drop: []string{"ns2 A"}, add: "ns2 A 192.0.2.53\n", fails: "deleg.single-ns"},
+		{why: "two servers' names and the same address of each family", six: true, delegation: strings.Replace(zooDelegation, "198.51.100.53", "192.0.2.53", 1) + "ns1.example AAAA 2001:db8::53\nns2.example AAAA 2001:db8::53\n", drop: []string{"ns2 A"}, add: "ns2 A 192.0.2.53\nns1 AAAA 2001:db8::53\nns2 AAAA 2001:db8::53\n", fails: "deleg.single-ns"},
 		{why: "servers with different NS records", delegation: zooDelegation + "example NS ns3.example\nns3.example A 198.51.100.54\n", add: "ns3 A 198.51.100.54\n", alsoAt: "198.51.100.54", second: "@ NS ns3\n", fails: "deleg.ns-inconsistent"},
 		{why: "a server's name that is no host name", delegation: zooDelegation + "example NS ns_3.example\nns_3.example A 198.51.100.54\n", add: "@ NS ns_3\nns_3 A 198.51.100.54\n", alsoAt: "198.51.100.54"},
 		{why: "a server's name in the zone that is an alias of one elsewhere", delegation: zooDelegation + "example NS ns3.example\nns3.example A 198.51.100.54\n", add: "@ NS ns3\nns3 CNAME ns3.example.net.\n", net: "ns3.example A 198.51.100.54\n", alsoAt: "198.51.100.54", fails: "deleg.ns-cname"},
