@@ -9,7 +9,7 @@
 set -eu
 
 cache=${MXWARD_TEST_CACHE:-/var/cache/mxward-test}
-packages="iproute2 bind9 bind9-dnsutils nsd unbound postgresql swaks libnet-ssleay-perl dnsperf procps groff-base opendkim opendkim-tools python3-dkim python3-nacl python3-authres libxml2-utils"
+packages="iproute2 bind9 bind9-dnsutils nsd unbound postgresql swaks libnet-ssleay-perl dnsperf procps groff-base opendkim opendkim-tools python3-dkim python3-nacl python3-authres libxml2-utils zonemaster-cli"
 mtas="postfix exim4-daemon-light"
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then

@@ -170,17 +170,19 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 // checkDomains reads all arguments before anything is asked; a domain that is named twice is
 // looked at once.
 func checkDomains(args []string) ([]dns.Name, error) {
+	const most = 10 // complaints
 	var domains []dns.Name
+	var wrong []error
 	for _, arg := range args {
 		domain, err := parseDomain(arg)
-		if err != nil {
-			return nil, err
+		if err != nil && len(wrong) < most {
+			wrong = append(wrong, err)
 		}
 		if !slices.Contains(domains, domain) {
 			domains = append(domains, domain)
 		}
 	}
-	return domains, nil
+	return domains, errors.Join(wrong...)
 }
 
 // choose takes the rows of the table that the flags want. An id that nobody knows is a

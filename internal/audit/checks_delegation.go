@@ -34,10 +34,14 @@ func delegationChecks() []Check {
 		{"deleg.nxdomain", "the domain does not exist", Critical, []string{"RFC 1034 §4.3.2"}, delegAbsent},
 		{"deleg.no-ns", "no server of the zone can be reached", Critical, []string{"RFC 1034 §4.2.2"}, delegNoServer},
 		{"deleg.single-ns", "the zone has one name server", Warning, []string{"RFC 1034 §4.1", "RFC 2182 §5"}, needZone(func(f *Facts) []verdict {
-			if len(f.Zone.Names) != 1 {
-				return nil
+			addrs, one := f.oneServer()
+			switch {
+			case len(f.Zone.Names) == 1:
+				return []verdict{fail("only "+f.Zone.Names[0].Name.String()+" serves the zone: mail stops with it", f.nsQuestion()).mend("add a second name server, elsewhere")}
+			case one:
+				return []verdict{fail("all the names in its NS records lead to "+strings.Join(addrs, " and ")+": mail stops with it", f.nsQuestion()).mend("add a second name server, elsewhere")}
 			}
-			return []verdict{fail("only "+f.Zone.Names[0].Name.String()+" serves the zone: mail stops with it", f.nsQuestion()).mend("add a second name server, elsewhere")}
+			return nil
 		})},
 		{"deleg.ns-mismatch-parent-extra", "the parent names a server that the zone does not", Error, []string{"RFC 1034 §4.2.2"}, needChildNS(func(f *Facts, ns NameServer) []verdict {
 			if !ns.AtParent || ns.AtChild {
@@ -130,23 +134,44 @@ func delegationChecks() []Check {
 			for _, s := range f.Zone.Servers {
 				networks[network(s.Addr)] = true
 			}
-			if len(networks) != 1 || len(f.Zone.Servers) < 2 {
+			_, one := f.oneServer()
+			if len(networks) != 1 || len(f.Zone.Servers) < 2 || one { // one server is deleg.single-ns
 				return nil
 			}
 			return []verdict{fail("all are in "+network(f.Zone.Servers[0].Addr).String(), f.nsQuestion()).mend("put one elsewhere")}
 		})},
 		{"deleg.same-as", "all name servers are in one autonomous system", Notice, []string{"RFC 2182 §3.1"}, delegSameAS},
 		{"deleg.serial-drift", "the servers have different versions of the zone", Notice, []string{"RFC 1034 §4.3.5"}, needLive(func(f *Facts) []verdict {
-			serials := map[string][]string{}
+			serials, records := map[string][]string{}, map[string][]string{}
 			for _, s := range f.Zone.Servers {
 				for _, soa := range soaRecords(f, s) {
-					serials[fmt.Sprint(soa.Serial)] = append(serials[fmt.Sprint(soa.Serial)], s.Addr.String())
+					at, serial := s.Addr.String(), fmt.Sprint(soa.Serial)
+					serials[serial] = append(serials[serial], at)
+					text := fmt.Sprintf("%s %s %d %s %s %s %s", soa.MName, soa.RName, soa.Serial, soa.Refresh, soa.Retry, soa.Expire, soa.Minimum)
+					records[text] = append(records[text], at)
 				}
 			}
-			if len(serials) < 2 {
+			detail := "serial numbers: " + grouped(serials)
+			switch {
+			case len(records) < 2 || slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return len(soaRecords(f, s)) > 1 }):
+				return nil // several at one server are soa.multiple
+			case len(serials) == 1:
+				detail = "one serial number, and different SOA records: " + clip(grouped(records))
+			}
+			return []verdict{fail(detail, f.soaQuestion()).by(ZoneServers).mend("see why the secondaries do not transfer the zone")}
+		})},
+		{"deleg.ns-inconsistent", "the servers have different NS records", Notice, []string{"RFC 1034 §4.3.5"}, needLive(func(f *Facts) []verdict {
+			said := map[string][]string{}
+			for _, s := range f.Zone.Servers {
+				if set, err := dns.LookupNS(context.Background(), dns.Given(s.NS.Said.Answer), f.Zone.Name); s.NS.serves() && err == nil {
+					names := strings.Fields(strings.Trim(fmt.Sprint(set.Records), "[]"))
+					said[strings.Join(names, ", ")] = append(said[strings.Join(names, ", ")], s.Addr.String())
+				}
+			}
+			if len(said) < 2 {
 				return nil
 			}
-			return []verdict{fail("serial numbers: "+grouped(serials), f.soaQuestion()).by(ZoneServers).mend("see why the secondaries do not transfer the zone")}
+			return []verdict{fail(clip(grouped(said)), f.nsQuestion()).by(ZoneServers).mend("see why the secondaries do not transfer the zone")}
 		})},
 		{"deleg.inconsistent-rrset", "the servers have different TXT records, and with them SPF", Error, []string{"RFC 1034 §4.3.5"}, needLive(func(f *Facts) []verdict {
 			said := map[string][]string{}
@@ -425,12 +450,37 @@ func delegGlue(f *Facts) []verdict {
 		}
 		for _, addr := range glue {
 			if !slices.Contains(ns.Addrs.Records, addr) {
-				all = append(all, fail(fmt.Sprintf("the parent says %s, the zone says %v", addr, ns.Addrs.Records), addrQuestions(ns.Name)...).at(ns.Name.String()).by(ParentZone).mend("have the registrar correct the address"))
+				all = append(all, fail(fmt.Sprintf("the parent says %s, the zone says %s", addr, addrText(ns.Addrs.Records)), addrQuestions(ns.Name)...).at(ns.Name.String()).by(ParentZone).mend("have the registrar correct the address"))
 				break
 			}
 		}
 	}
 	return all
+}
+
+func addrText(addrs []netip.Addr) string {
+	if len(addrs) == 0 {
+		return "none"
+	}
+	return strings.Trim(fmt.Sprint(addrs), "[]")
+}
+
+// oneServer gives the addresses to which all of several names of servers are known to lead.
+func (f *Facts) oneServer() (addrs []string, one bool) {
+	at := map[dns.Name][]string{}
+	for _, s := range f.Zone.Servers {
+		at[s.Name] = append(at[s.Name], s.Addr.String())
+	}
+	for i, ns := range f.Zone.Names {
+		slices.Sort(at[ns.Name])
+		if i == 0 {
+			addrs = at[ns.Name]
+		}
+		if ns.Addrs.Err != nil || !slices.Equal(at[ns.Name], addrs) {
+			return nil, false
+		}
+	}
+	return addrs, len(f.Zone.Names) > 1 && len(addrs) > 0
 }
 
 func network(a netip.Addr) netip.Prefix {
@@ -487,6 +537,7 @@ func soaTimers(f *Facts, soa dns.SOA) []verdict {
 	add(soa.Retry < leastRetry, "retry is %s, less than %s", soa.Retry, leastRetry)
 	add(soa.Retry >= soa.Refresh, "retry is not less than refresh")
 	add(soa.Expire < leastExpire, "expire is %s, less than %s", soa.Expire, leastExpire)
+	add(soa.Expire <= soa.Refresh+soa.Retry, "expire is %s: secondaries give the zone up before they have looked twice", soa.Expire)
 	add(soa.Minimum < leastMinimum || soa.Minimum > mostMinimum, "negative answers last %s, and %s to %s are usual", soa.Minimum, leastMinimum, mostMinimum)
 	if len(odd) == 0 {
 		return nil

@@ -218,7 +218,8 @@ func (g *gatherer) addrsFrom(ctx context.Context, servers []netip.AddrPort, name
 			}
 			return heard.Said.Answer, heard.Err
 		})
-		if set, err := dns.LookupAddrs(ctx, given, name); err == nil {
+		// An alias that leads away from these servers is followed by the resolver.
+		if set, err := dns.LookupAddrs(ctx, given, name); err == nil && (len(set.Aliases) == 0 || len(set.Records) > 0) {
 			return Fact[netip.Addr]{Set: set}, true
 		}
 	}
@@ -301,7 +302,7 @@ func (g *gatherer) servers(ctx context.Context, z *Zone) {
 			do = append(do, func(ctx context.Context) {
 				at, q := netip.AddrPortFrom(s.Addr, 53), dns.Question{Name: one.name, Type: one.typ}
 				*one.into = g.rec.ask(ctx, at, one.network, q)
-				if one.typ == dns.TypeTXT && one.into.Err == nil && one.into.Said.Truncated {
+				if one.typ != dns.TypeSOA && one.into.Err == nil && one.into.Said.Truncated { // a part would be compared with the whole
 					*one.into = g.rec.ask(ctx, at, "tcp", q)
 				}
 			})

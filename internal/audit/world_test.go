@@ -123,7 +123,8 @@ type animal struct {
 	noTCP        string                       // this one takes no TCP
 	slow         time.Duration                // of the resolver
 	secondDrop   string
-	anyMore      bool          // other ids may fail too
+	anyMore      bool // other ids may fail too, but not these
+	passes       string
 	signed       *zone.Signing // with keys of the zoo's own
 	lasts        time.Duration // of the zone's signatures from now
 	strips       bool          // the resolver takes signatures away
@@ -197,7 +198,11 @@ func (a animal) visit(t *testing.T) (*Facts, []Finding) {
 // world puts the servers at their places.
 func (a animal) world(t *testing.T) *Auditor {
 	t.Helper()
-	var n dnstest.Net
+	return a.worldOn(t, new(dnstest.Net))
+}
+
+func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
+	t.Helper()
 	ca := probetest.NewAuthority(t)
 	var mailNet probetest.Net
 	if a.smtp != nil {

@@ -5,7 +5,7 @@ func zoo() []animal {
 	var all []animal
 	for _, area := range [][]animal{
 		resolverZoo(), delegationZoo(), soaZoo(), mxZoo(), ptrZoo(), spfZoo(), dmarcZoo(), dkimZoo(), mtastsZoo(), tlsZoo(), dnssecZoo(), otherZoo(),
-		zoneZoo(), autoconfZoo(), acmeZoo(), listZoo(), ourSideZoo(), splitZoo(), moreZoo(), peersZoo(), smtpZoo(),
+		zoneZoo(), autoconfZoo(), acmeZoo(), listZoo(), ourSideZoo(), splitZoo(), moreZoo(), defectsZoo(), peersZoo(), smtpZoo(),
 		profileZoo(), messageZoo(), providerZoo(), planZoo(),
 	} {
 		all = append(all, area...)

@@ -9,6 +9,7 @@ package dnstest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -89,6 +90,13 @@ func (n *Net) Set(addr string, h Host) {
 		n.hosts = map[netip.Addr]Host{}
 	}
 	n.hosts[netip.MustParseAddr(addr)] = h
+}
+
+// Hosts gives what is where now.
+func (n *Net) Hosts() map[netip.Addr]Host {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return maps.Clone(n.hosts)
 }
 
 // Asked gives the questions that reached an address, in order, answered or not.
