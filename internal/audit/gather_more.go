@@ -265,9 +265,16 @@ func (g *gatherer) forged(ctx context.Context) {
 	)
 }
 
-// unmeant reports whether the zone has keys, and the DS records above it mean none of them.
+// everywhereKnown: an algorithm and a digest that all validators must have (RFC 9904).
+func everywhereKnown(ds dns.DS) bool {
+	return slices.Contains([]uint8{8, 10, 13}, ds.Algorithm) && slices.Contains([]uint8{2, 4}, ds.DigestType)
+}
+
+// unmeant reports whether the zone has keys, and the DS records above it mean none of them. One
+// of these must be of a kind that every validator knows: to others the zone is not signed
+// (RFC 4035 §5.2).
 func (z Zone) unmeant() bool {
-	return len(z.Keys.Records) > 0 && len(z.Referral.DS) > 0 && !slices.ContainsFunc(z.Referral.DS, func(ds dns.DS) bool {
+	return len(z.Keys.Records) > 0 && slices.ContainsFunc(z.Referral.DS, everywhereKnown) && !slices.ContainsFunc(z.Referral.DS, func(ds dns.DS) bool {
 		return slices.ContainsFunc(z.Keys.Records, func(k dns.Key) bool { return k.KeyTag == ds.KeyTag && k.Algorithm == ds.Algorithm })
 	})
 }
