@@ -14,6 +14,7 @@
 package audit
 
 import (
+	"net/netip"
 	"time"
 
 	"mxward/internal/dns"
@@ -130,4 +131,7 @@ type Exchange struct {
 	Again     string    `json:"again"` // the command that shows it again
 
 	question dns.Question
+	server   netip.AddrPort
+	records  []dns.RR // what Records is made of
+	packets  int
 }

@@ -176,7 +176,7 @@ func (f *Facts) evidence(asked []dns.Question) []Exchange {
 	out := []Exchange{}
 	for _, x := range f.Log {
 		if slices.ContainsFunc(asked, func(q dns.Question) bool { return bare(q) == bare(x.question) }) {
-			out = append(out, x)
+			out = append(out, x.written())
 		}
 	}
 	return out
@@ -185,13 +185,17 @@ func (f *Facts) evidence(asked []dns.Question) []Exchange {
 // twice reports whether two of those who were asked gave an answer that is theirs to give: the
 // resolver and a server of the zone, or two servers.
 func (f *Facts) twice(asked []dns.Question) bool {
-	who := map[string]bool{}
-	for _, x := range f.evidence(asked) {
-		if x.Error == "" && (x.AA || x.Transport == "") {
-			who[x.Server] = true
+	first, found := "", false
+	for _, x := range f.Log {
+		if x.Error != "" || !x.AA && x.Transport != "" || !slices.ContainsFunc(asked, func(q dns.Question) bool { return bare(q) == bare(x.question) }) {
+			continue
 		}
+		if found && x.Server != first {
+			return true
+		}
+		first, found = x.Server, true
 	}
-	return len(who) > 1
+	return false
 }
 
 // clip bounds what strangers wrote.
