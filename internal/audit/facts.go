@@ -22,6 +22,7 @@ type Facts struct {
 	Server    netip.AddrPort // the resolver's; zero where it asks from the root down
 	Lab       bool           // servers may be on this host
 	Log       []Exchange     // all that was asked, by name, type and server
+	Packets   int            // sent for this domain
 
 	Control Control
 	Zone    Zone
@@ -42,6 +43,8 @@ type Facts struct {
 	DANE   *tlsa.Survey
 	BIMI   Fact[string]
 	CAA    CAA
+
+	common []Exchange // what was asked for many domains
 }
 
 // Fact is one typed answer, or why there is none.

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mxward/internal/dns"
@@ -49,6 +52,8 @@ type Auditor struct {
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
 	// no domain's records make us talk to this host or network.
 	AllowLoopback bool
+	// Common is what the audits of many domains share; nil asks all for each.
+	Common *Common
 }
 
 // Gather finds out all that the checks want to know about a domain.
@@ -56,9 +61,9 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
 	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback}
-	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
+	g := a.gatherer(f)
 	g.all(ctx,
-		g.control, g.zone, g.hosts,
+		g.ourSide, g.zone, g.hosts,
 		func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
 		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
@@ -69,8 +74,17 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		g.caa,
 	)
 	g.secondOpinion(ctx)
-	f.Log = g.rec.sorted()
+	g.ourSideAgain(ctx)
+	f.Log, f.Packets = append(g.rec.sorted(), f.common...), g.rec.packets
 	return f
+}
+
+func (a *Auditor) gatherer(f *Facts) *gatherer {
+	rec := &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}
+	if a.Common != nil && a.Asker != nil {
+		rec.asker, rec.heard = sparing{a.Asker, a.Common}, map[asked]Heard{}
+	}
+	return &gatherer{Auditor: a, facts: f, rec: rec}
 }
 
 // gatherer gathers the facts of one domain.
@@ -83,10 +97,21 @@ type gatherer struct {
 // all does things at the same time.
 func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
 	var all sync.WaitGroup
+	var fault atomic.Value // of a panic: it ends where Gather was called, who may want to go on
 	for _, do := range things {
-		all.Go(func() { do(ctx) })
+		all.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					fault.CompareAndSwap(nil, fmt.Sprintf("%v\n%s", p, debug.Stack()))
+				}
+			}()
+			do(ctx)
+		})
 	}
 	all.Wait()
+	if p := fault.Load(); p != nil {
+		panic(p)
+	}
 }
 
 // control asks what everybody knows: the root.

@@ -32,8 +32,16 @@ type recorder struct {
 	known   map[dns.Question]*known
 	log     []Exchange
 	asked   int
-	packets int  // that went out for them
-	failed  bool // something could not be had
+	packets int             // that went out for them
+	failed  bool            // something could not be had
+	heard   map[asked]Heard // what servers said, not to be asked again; nil keeps nothing
+}
+
+// asked is one question to one server.
+type asked struct {
+	server  netip.AddrPort
+	network string
+	q       dns.Question
 }
 
 // spend reports whether one more question may be asked. It wants r.mu.
@@ -91,10 +99,15 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 
 // ask puts a question to one server.
 func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) Heard {
+	what := asked{server, network, q}
 	r.mu.Lock()
-	may := r.spend()
+	heard, known := r.heard[what]
+	may := known || r.spend()
 	r.mu.Unlock()
-	if !may {
+	switch {
+	case known:
+		return heard
+	case !may:
 		return Heard{Server: server, Err: errSpent}
 	}
 	began := time.Now()
@@ -102,7 +115,20 @@ func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network strin
 	e := newExchange(q, said.Answer, err, began)
 	e.server, e.Server, e.Transport = server, server.String(), network
 	r.note(e)
-	return Heard{Server: server, Said: said, Err: err}
+	heard = Heard{Server: server, Said: said, Err: err}
+	if r.heard != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.heard[what] = heard
+	}
+	return heard
+}
+
+// trouble reports whether something could not be had.
+func (r *recorder) trouble() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
 }
 
 func (r *recorder) note(e Exchange) {
