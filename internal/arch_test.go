@@ -44,6 +44,7 @@ var rooms = map[string][]string{
 	"internal/deliver": {"internal/dns", "internal/mail", "internal/smtp"},
 	// the checks of a domain from outside: facts, and a table that judges them
 	"internal/audit":           {"internal/dns", "internal/mailauth/..."},
+	"internal/scan":            {"internal/dns", "internal/audit"}, // very many domains: lines in, results out
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
@@ -54,7 +55,7 @@ var rooms = map[string][]string{
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
 	// 6: the commands
-	"cmd/mxward": {"internal/app", "internal/audit", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/..."},
+	"cmd/mxward": {"internal/app", "internal/audit", "internal/scan", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/..."},
 	// test-only packages
 	"internal":      {},
 	"test/e2e":      {"internal/..."},

@@ -74,6 +74,6 @@ Exit status: 0 fine; 1 problems found, or mail not deliverable; 2 usage or plan 
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddCommand(newServe(), newCheck(), newRoute(), newResolve(), newSPF(), newDKIM(), newDMARC(), newAuth(), newMTASTS(), newDANE(), newReport(), newQueue(), newPlan(), newLab(), newVersion(), newMan())
+	root.AddCommand(newServe(), newCheck(), newScan(), newRoute(), newResolve(), newSPF(), newDKIM(), newDMARC(), newAuth(), newMTASTS(), newDANE(), newReport(), newQueue(), newPlan(), newLab(), newVersion(), newMan())
 	return root
 }

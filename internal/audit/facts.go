@@ -23,6 +23,7 @@ type Facts struct {
 	Lab       bool           // servers may be on this host
 	Log       []Exchange     // all that was asked, by name, type and server
 	Packets   int            // sent for this domain
+	Brief     bool           // findings come without their evidence
 
 	Control Control
 	Zone    Zone

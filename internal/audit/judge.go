@@ -174,6 +174,9 @@ func (f *Facts) finding(c Check, v verdict) Finding {
 // evidence gives what was asked of these questions, of anybody.
 func (f *Facts) evidence(asked []dns.Question) []Exchange {
 	out := []Exchange{}
+	if f.Brief {
+		return out
+	}
 	for _, x := range f.Log {
 		if slices.ContainsFunc(asked, func(q dns.Question) bool { return bare(q) == bare(x.question) }) {
 			out = append(out, x.written())

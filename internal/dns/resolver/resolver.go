@@ -47,6 +47,9 @@ type Resolver struct {
 	// anew, or has a socket connect anew: the kernel then picks a random port and only lets
 	// through what comes from the server (RFC 5452 §4.5, §9.1).
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Pace, if set, waits until a server may be asked once more, and is told when it has been:
+	// whoever asks about very many names is polite. The error is that of ctx.
+	Pace func(ctx context.Context, server netip.Addr) (done func(), err error)
 	// Logger takes events worth an operator's eye; nil drops them.
 	Logger *slog.Logger
 	// Trace, if set, is told of every step, from several goroutines if several questions

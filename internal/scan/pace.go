@@ -1,0 +1,101 @@
+package scan
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// The defaults for one server's address; ours. Servers of many zones answer ten thousand times
+// as much, and a small one is seldom asked for more than one zone.
+const (
+	DefaultServerRate = 500 // questions a second
+	serverAtOnce      = 100 // questions under way
+	burst             = 50 * time.Millisecond
+	maxGates          = 50_000 // servers that are remembered
+)
+
+// Pace holds back questions to servers that were asked much lately.
+type Pace struct {
+	Rate int // questions a second for each server's address; 0 is no bound
+
+	mu    sync.Mutex
+	gates map[netip.Addr]*gate
+}
+
+// gate is one server's.
+type gate struct {
+	next time.Time // when the next question may go, but for a burst
+	room chan struct{}
+}
+
+// Wait waits until the server may be asked; done must be called when it was.
+func (p *Pace) Wait(ctx context.Context, server netip.Addr) (done func(), err error) {
+	if p.Rate <= 0 {
+		return func() {}, nil
+	}
+	g := p.gate(server)
+	select {
+	case g.room <- struct{}{}:
+	default:
+		select {
+		case g.room <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	done = func() { <-g.room }
+	if wait := p.turn(g); wait > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			done()
+			return nil, ctx.Err()
+		}
+	}
+	return done, nil
+}
+
+// turn takes the next turn and gives how long it is until then.
+func (p *Pace) turn(g *gate) time.Duration {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if early := now.Add(-burst); g.next.Before(early) {
+		g.next = early
+	}
+	at := g.next
+	g.next = at.Add(time.Second / time.Duration(p.Rate))
+	return at.Sub(now)
+}
+
+func (p *Pace) gate(server netip.Addr) *gate {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	g := p.gates[server]
+	if g == nil {
+		p.forget()
+		g = &gate{room: make(chan struct{}, serverAtOnce)}
+		p.gates[server] = g
+	}
+	return g
+}
+
+// forget makes room: who has not been asked for a second may be asked at once anyway. It wants p.mu.
+func (p *Pace) forget() {
+	if p.gates == nil {
+		p.gates = map[netip.Addr]*gate{}
+	}
+	if len(p.gates) < maxGates {
+		return
+	}
+	before := time.Now().Add(-time.Second)
+	for server, g := range p.gates {
+		if len(g.room) == 0 && g.next.Before(before) {
+			delete(p.gates, server)
+		}
+	}
+}
