@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +58,7 @@ output; 5 interrupted, what was written is whole.`,
 	flags.StringVar(&f.summary, "summary", "", "write a summary to this `file`, as JSON (schema "+scan.SummarySchema+")")
 	flags.BoolVar(&f.summaryLine, "summary-line", false, "write the summary as the last line of the output, too")
 	flags.IntVar(&f.concurrency, "concurrency", f.concurrency, "look at so many `domains` at once")
-	flags.IntVar(&f.serverRate, "per-server-rate", f.serverRate, "ask one server's address so many `questions` a second at most; 0: no bound")
+	flags.IntVar(&f.serverRate, "per-server-rate", f.serverRate, "put so many direct `questions` a second at most to one server's address, and through the resolver about as many; 0: no bound")
 	flags.StringArrayVar(&f.selectors, "selector", nil, "look at the DKIM key of this `selector`; may be given again")
 	flags.StringSliceVar(&f.only, "only", nil, "check these `ids` or areas and nothing else")
 	flags.StringSliceVar(&f.skip, "skip", nil, "leave out these `ids` or areas")
@@ -170,12 +169,11 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	pace := &scan.Pace{Rate: f.serverRate}
 	if own, ok := a.Asker.(*resolver.Resolver); ok {
-		own.Pace = pace.Wait
 		own.MaxInFlight = perDomain * f.concurrency
-		own.Timeout = scanTimeout
+		own.MaxWaiters = perDomain * f.concurrency // what a large provider has is asked for all at once
 	}
+	a.Asker = &scan.Pace{Asker: a.Asker, Rate: f.serverRate}
 	again := *a
 	a.Common, again.Common = &audit.Common{}, &audit.Common{}
 	return &scan.Scanner{
@@ -184,10 +182,8 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	}, nil
 }
 
-const (
-	perDomain   = 20               // questions to the resolver at once for one domain, about
-	scanTimeout = 15 * time.Second // for one of them: it may wait for its turn with a server
-)
+// perDomain is about how many questions to the resolver are under way at once for one domain.
+const perDomain = 20
 
 // end writes the summary, and says what came of it all.
 func (f *scanFlags) end(stderr io.Writer, out scan.File, sum scan.Summary, tally *scan.Tally, failOn string, err error) error {

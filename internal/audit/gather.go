@@ -62,8 +62,21 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	defer cancel()
 	f := &Facts{Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback}
 	g := a.gatherer(f)
+	g.all(ctx, g.ourSide, g.zone, g.records)
+	g.secondOpinion(ctx)
+	g.ourSideAgain(ctx)
+	f.Log, f.Packets = append(g.rec.sorted(), f.common...), g.rec.packets
+	return f
+}
+
+// records asks the resolver for what mail needs.
+func (g *gatherer) records(ctx context.Context) {
+	f, domain := g.facts, g.facts.Domain
+	if g.Common != nil { // then those above are asked for the way to the zone once, and not by all of these
+		_, _ = dns.LookupMX(ctx, g.rec, domain)
+	}
 	g.all(ctx,
-		g.ourSide, g.zone, g.hosts,
+		g.hosts,
 		func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
 		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
@@ -73,10 +86,6 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
 		g.caa,
 	)
-	g.secondOpinion(ctx)
-	g.ourSideAgain(ctx)
-	f.Log, f.Packets = append(g.rec.sorted(), f.common...), g.rec.packets
-	return f
 }
 
 func (a *Auditor) gatherer(f *Facts) *gatherer {

@@ -5,19 +5,25 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"mxward/internal/audit"
+	"mxward/internal/dns"
 )
 
-// The defaults for one server's address; ours. Servers of many zones answer ten thousand times
-// as much, and a small one is seldom asked for more than one zone.
+// The defaults for one server's address; ours. Servers of many zones answer a hundred times as
+// much, and a small one is seldom asked for more than one zone.
 const (
-	DefaultServerRate = 500 // questions a second
+	DefaultServerRate = 250 // questions a second
 	serverAtOnce      = 100 // questions under way
 	burst             = 50 * time.Millisecond
 	maxGates          = 50_000 // servers that are remembered
 )
 
-// Pace holds back questions to servers that were asked much lately.
+// Pace holds back questions to single servers that were asked much lately. The resolver's own
+// questions are not among them. They are about as many, and come with the others: each domain
+// has its share of both, so that what is held back here slows the others too.
 type Pace struct {
+	audit.Asker
 	Rate int // questions a second for each server's address; 0 is no bound
 
 	mu    sync.Mutex
@@ -30,8 +36,18 @@ type gate struct {
 	room chan struct{}
 }
 
-// Wait waits until the server may be asked; done must be called when it was.
-func (p *Pace) Wait(ctx context.Context, server netip.Addr) (done func(), err error) {
+// Ask implements audit.Asker.
+func (p *Pace) Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error) {
+	done, err := p.wait(ctx, server.Addr())
+	if err != nil {
+		return dns.Said{}, err
+	}
+	defer done()
+	return p.Asker.Ask(ctx, server, network, q)
+}
+
+// wait waits until the server may be asked; done must be called when it was.
+func (p *Pace) wait(ctx context.Context, server netip.Addr) (done func(), err error) {
 	if p.Rate <= 0 {
 		return func() {}, nil
 	}

@@ -52,9 +52,10 @@ type Report struct {
 const (
 	DefaultConcurrency = 300
 	MaxConcurrency     = 5000
-	lookAhead          = 4               // lines read ahead for each domain under way, in ordered output
-	slower             = 4               // by how much fewer at once are asked again
-	pause              = 5 * time.Second // before a domain is asked again, at least
+	lookAhead          = 4                    // lines read ahead for each domain under way, in ordered output
+	step               = 5 * time.Millisecond // from one domain at once to one more, at the start: nothing is known yet, and all would ask the same servers
+	slower             = 4                    // by how much fewer at once are asked again
+	pause              = 5 * time.Second      // before a domain is asked again, at least
 )
 
 // Scanner looks at the domains of a Source. Check, Parse and Tally must be set.
@@ -119,8 +120,12 @@ func (s *Scanner) Run(ctx context.Context, source Source, sink Sink) error {
 // pool has n goroutines do the work that feed sends, until it has sent all.
 func (r *run) pool(ctx context.Context, n int, jobs chan work, do func(context.Context, work), feed func() error) error {
 	var all sync.WaitGroup
-	for range n {
+	for k := range n {
 		all.Go(func() {
+			select {
+			case <-time.After(time.Duration(k) * step):
+			case <-ctx.Done():
+			}
 			for w := range jobs {
 				do(ctx, w)
 			}

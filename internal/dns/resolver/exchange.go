@@ -83,13 +83,6 @@ func (e *serverError) Unwrap() error { return e.err }
 
 // send asks one server once. The error is a *serverError, or ctx's.
 func (r *Resolver) send(ctx context.Context, p packet) (reply, error) {
-	if r.Pace != nil {
-		done, err := r.Pace(ctx, p.server.Addr())
-		if err != nil {
-			return reply{}, err
-		}
-		defer done()
-	}
 	limit := packetTimeout
 	switch {
 	case p.proto == "tcp":

@@ -47,9 +47,6 @@ type Resolver struct {
 	// anew, or has a socket connect anew: the kernel then picks a random port and only lets
 	// through what comes from the server (RFC 5452 §4.5, §9.1).
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Pace, if set, waits until a server may be asked once more, and is told when it has been:
-	// whoever asks about very many names is polite. The error is that of ctx.
-	Pace func(ctx context.Context, server netip.Addr) (done func(), err error)
 	// Logger takes events worth an operator's eye; nil drops them.
 	Logger *slog.Logger
 	// Trace, if set, is told of every step, from several goroutines if several questions
@@ -100,6 +97,7 @@ type Resolver struct {
 	// MaxInFlight is how many different questions run at once, and how many more may wait for
 	// servers that have not been heard; others wait for their turn [1000].
 	MaxInFlight  int
+	MaxWaiters   int // for the answer to one question [100]
 	CacheEntries int // [1,000,000]
 	CacheBytes   int // [64 MiB]
 
@@ -217,6 +215,9 @@ func (r *Resolver) start() {
 	}
 	r.datagrams.New = func() any { return new([maxDatagram]byte) }
 	r.questions.most = maxWaiters
+	if r.MaxWaiters > 0 {
+		r.questions.most = r.MaxWaiters
+	}
 	r.slots.most = inFlight
 	r.elsewhere = r.makeElsewhere()
 	r.trust = r.makeTrust(builtIn)
