@@ -48,6 +48,15 @@ func (h *held) add(w work) error {
 	return json.NewEncoder(h.w).Encode(heldLine{w.line, w.text, w.domain.String()})
 }
 
+// take gives what is there, and forgets it.
+func (h *held) take() *held {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	taken := &held{some: h.some, file: h.file, w: h.w}
+	h.some, h.file, h.w = nil, nil, nil
+	return taken
+}
+
 // each sends all of them on. Nobody adds any more.
 func (h *held) each(ctx context.Context, jobs chan<- work) error {
 	send := func(w work) error {

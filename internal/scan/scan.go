@@ -105,16 +105,47 @@ func (s *Scanner) Run(ctx context.Context, source Source, sink Sink) error {
 	if s.Ordered {
 		r.turn = newTurn(sink, n*lookAhead)
 	}
-	first := make(chan work)
-	err := r.pool(inner, n, first, r.first, func() error { return r.read(inner, source, first) })
-	if err == nil {
-		again := make(chan work)
-		err = r.pool(inner, max(n/slower, 1), again, r.second, func() error { return r.held.each(inner, again) })
-	}
+	err := r.both(inner, n, source)
 	if errors.Is(err, context.Canceled) {
 		return context.Cause(inner)
 	}
 	return err
+}
+
+// both takes the lines to a first look, and from when all are read also those held back to
+// their second: the last of the first look are slow ones.
+func (r *run) both(ctx context.Context, n int, source Source) error {
+	first, again := make(chan work), make(chan work)
+	read, looked, second := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		<-read
+		second <- r.pool(ctx, max(n/slower, 1), again, r.second, func() error { return r.heldBack(ctx, looked, again) })
+	}()
+	err := r.pool(ctx, n, first, r.first, func() error {
+		defer close(read)
+		return r.read(ctx, source, first)
+	})
+	close(looked)
+	return errors.Join(err, <-second)
+}
+
+// heldBack sends on what was held back, until all have been looked at once.
+func (r *run) heldBack(ctx context.Context, looked <-chan struct{}, again chan<- work) error {
+	for last := false; ; {
+		select {
+		case <-looked:
+			last = true
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		now := r.held.take()
+		err := now.each(ctx, again)
+		now.close()
+		if err != nil || last {
+			return err
+		}
+	}
 }
 
 // pool has n goroutines do the work that feed sends, until it has sent all.
