@@ -151,9 +151,11 @@ func (r *run) heldBack(ctx context.Context, looked <-chan struct{}, again chan<-
 // pool has n goroutines do the work that feed sends, until it has sent all.
 func (r *run) pool(ctx context.Context, n int, jobs chan work, do func(context.Context, work), feed func() error) error {
 	var all sync.WaitGroup
+	fed := make(chan struct{})
 	for k := range n {
 		all.Go(func() {
 			select {
+			case <-fed:
 			case <-time.After(time.Duration(k) * step):
 			case <-ctx.Done():
 			}
@@ -164,6 +166,7 @@ func (r *run) pool(ctx context.Context, n int, jobs chan work, do func(context.C
 	}
 	err := feed()
 	close(jobs)
+	close(fed)
 	all.Wait()
 	if err == nil {
 		err = ctx.Err()
