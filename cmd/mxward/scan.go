@@ -125,7 +125,8 @@ func (f *scanFlags) settle() error {
 	if err := f.choose(); err != nil {
 		return err
 	}
-	if len(f.selectors) == 0 && len(f.only) == 0 { // it would stand in every line, and says nothing of any
+	slices.SortFunc(f.checks, func(a, b audit.Check) int { return strings.Compare(a.ID, b.ID) }) // once, and not for each domain
+	if len(f.selectors) == 0 && len(f.only) == 0 {                                               // it would stand in every line, and says nothing of any
 		f.checks = slices.DeleteFunc(f.checks, func(c audit.Check) bool { return c.ID == "dkim.no-selector-known" })
 	}
 	return nil

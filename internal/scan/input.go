@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -39,6 +38,13 @@ func (i Identity) Same(other Identity) bool { return i == other }
 
 // NewInput reads the beginning of f.
 func NewInput(f *os.File) (*Input, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return nil, errors.New("it is a folder")
+	}
 	in := &Input{in: bufio.NewReaderSize(f, prefix)}
 	begins, err := in.in.Peek(prefix)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -46,13 +52,6 @@ func NewInput(f *os.File) (*Input, error) {
 	}
 	sum := sha256.Sum256(begins)
 	in.id = Identity{Size: -1, Prefix: hex.EncodeToString(sum[:])}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return nil, fmt.Errorf("%s is a folder", f.Name())
-	}
 	if info.Mode().IsRegular() {
 		in.id.Size = info.Size()
 	}
