@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	scanModels = 2000                  // domains by which the ways of others are counted
+	scanModels = 500                   // domains by which the ways of others are counted
 	scanRTT    = 50 * time.Millisecond // of the interactive check
 )
 
@@ -236,7 +236,7 @@ func zdnsWay(ctx context.Context, n int) int {
 		{"_dmarc.", dns.TypeTXT, false}, {"_mta-sts.", dns.TypeTXT, false}, {"_smtp._tls.", dns.TypeTXT, false}, {"default._bimi.", dns.TypeTXT, false}, {"", dns.TypeCAA, false}, {"", dns.TypeDNSKEY, false},
 	} {
 		r := scanResolver()
-		parallel(ctx, n, 100, func(i int) {
+		parallel(ctx, n, 200, func(i int) {
 			name := dns.MustName(m.below + scanDomain(i))
 			if !m.hosts {
 				r.Resolve(ctx, dns.Question{Name: name, Type: m.typ})
@@ -263,7 +263,7 @@ func checkdmarcWay(ctx context.Context, n int) int {
 	r := scanResolver()
 	var n64 atomic.Int64
 	asked := counted{r, &n64}
-	parallel(ctx, n, 100, func(i int) {
+	parallel(ctx, n, 200, func(i int) {
 		name := dns.MustName(scanDomain(i))
 		ask := func(n dns.Name, types ...dns.Type) {
 			for _, t := range types {
