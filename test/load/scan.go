@@ -279,6 +279,9 @@ func checkdmarcWay(ctx context.Context, n int) int {
 		}
 		if set, err := dns.LookupMX(ctx, asked, name); err == nil {
 			for _, mx := range set.Records {
+				if mx.Host == dns.Root { // RFC 7505
+					continue
+				}
 				ask(dns.MustName("_25._tcp."+mx.Host.String()), dns.TypeTLSA)
 				addrs, err := dns.LookupAddrs(ctx, asked, mx.Host)
 				if err != nil {
