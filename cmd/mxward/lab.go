@@ -79,13 +79,16 @@ func sumUp(w io.Writer, doc lab.Document) error {
 // palette colours text for terminals, and leaves it alone elsewhere.
 type palette struct{ on bool }
 
-func newPalette(w io.Writer) palette {
+func newPalette(w io.Writer) palette { return palette{os.Getenv("NO_COLOR") == "" && isTerminal(w)} }
+
+// isTerminal reports whether somebody looks at a screen that can be written over.
+func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" {
-		return palette{}
+	if !ok {
+		return false
 	}
 	info, err := f.Stat()
-	return palette{err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"}
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
 func (p palette) paint(code, s string) string {

@@ -12,6 +12,7 @@
 package audit
 
 import (
+	"net/netip"
 	"time"
 
 	"mxward/internal/dns"
@@ -136,4 +137,7 @@ type Exchange struct {
 
 	question dns.Question
 	err      error
+	server   netip.AddrPort
+	records  []dns.RR // what Records is made of
+	packets  int
 }

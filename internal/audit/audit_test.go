@@ -54,7 +54,7 @@ func TestAsksOnce(t *testing.T) {
 	asked := map[string]int{}
 	for _, x := range facts.Log {
 		if x.Transport == "" {
-			asked[x.Again]++
+			asked[x.written().Again]++
 		}
 	}
 	for what, n := range asked {

@@ -22,6 +22,8 @@ type Facts struct {
 	Server    netip.AddrPort // the resolver's; zero where it asks from the root down
 	Lab       bool           // servers may be on this host
 	Log       []Exchange     // all that was asked, by name, type and server
+	Packets   int            // sent for this domain
+	Brief     bool           // findings come without their evidence
 
 	Control Control
 	Zone    Zone
@@ -62,6 +64,8 @@ type Facts struct {
 	Registration *Registration               // nil where nobody was asked
 	Plan         *Planned                    // nil without a plan
 	Shown        *Shown                      // nil where no message of the domain was shown
+
+	common []Exchange // what was asked for many domains
 }
 
 // Fact is one typed answer, or why there is none.

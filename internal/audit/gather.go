@@ -78,8 +78,10 @@ type Auditor struct {
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
 	// no domain's records make us talk to this host or network.
 	AllowLoopback bool
-
-	probes probes
+	// Common is what the audits of many domains share; nil asks all for each.
+	Common *Common
+	// Probes is what the lists' test entries have said; nil asks them for each domain.
+	Probes *Probes
 }
 
 // Gather finds out all that the checks want to know about a domain.
@@ -90,9 +92,27 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback,
 		Direct: map[dns.Question][]Heard{}, Plan: a.newPlanned(domain),
 	}
-	g := &gatherer{Auditor: a, facts: f, rec: &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}}
+	g := a.gatherer(f)
+	g.all(ctx, g.ourSide, g.zone, g.records)
+	g.guess(ctx)
+	g.more(ctx)
+	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
+	// these names must not stand in for what mail asks for.
+	g.all(ctx, g.programs, g.challenges, g.names)
+	g.all(ctx, g.secondOpinion, g.wildDirectly, g.besides)
+	g.ourSideAgain(ctx)
+	f.Log, f.Packets = append(g.rec.sorted(), f.common...), g.rec.packets
+	return f
+}
+
+// records asks the resolver for what mail needs.
+func (g *gatherer) records(ctx context.Context) {
+	f, domain := g.facts, g.facts.Domain
+	if g.Common != nil { // then those above are asked for the way to the zone once, and not by all of these
+		_, _ = dns.LookupMX(ctx, g.rec, domain)
+	}
 	g.all(ctx,
-		g.control, g.zone, g.mailHosts,
+		g.mailHosts,
 		func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
 		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
@@ -102,21 +122,26 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
 		g.caa, g.plan, g.message,
 	)
-	g.guess(ctx)
-	g.more(ctx)
-	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
-	// these names must not stand in for what mail asks for.
-	g.all(ctx, g.programs, g.challenges, g.names)
-	g.all(ctx, g.secondOpinion, g.wildDirectly, g.besides)
-	f.Log = g.rec.sorted()
-	return f
+}
+
+func (a *Auditor) gatherer(f *Facts) *gatherer {
+	rec := &recorder{resolver: a.Resolver, server: a.Server, asker: a.Asker}
+	if a.Common != nil && a.Asker != nil {
+		rec.asker, rec.heard = sparing{a.Asker, a.Common}, map[asked]Heard{}
+	}
+	probes := a.Probes
+	if probes == nil {
+		probes = &Probes{}
+	}
+	return &gatherer{Auditor: a, facts: f, rec: rec, probes: probes}
 }
 
 // gatherer gathers the facts of one domain.
 type gatherer struct {
 	*Auditor
-	facts *Facts
-	rec   *recorder
+	facts  *Facts
+	rec    *recorder
+	probes *Probes
 }
 
 // all does things at the same time. What panics there panics here, where somebody can say so.

@@ -162,8 +162,9 @@ func (g *gatherer) probe(ctx context.Context, l blocklist.List, six bool) blockl
 	}
 }
 
-// probes keeps what the lists' test entries have said, for all domains of an Auditor.
-type probes struct {
+// Probes keeps what the lists' test entries have said, for many domains. The zero value works, for
+// several goroutines.
+type Probes struct {
 	mu    sync.Mutex
 	known map[probeKey]*probed
 }
@@ -182,7 +183,7 @@ type probed struct {
 }
 
 // get gives what is known, or has it asked for: once, however many want to know.
-func (p *probes) get(key probeKey, ask func(*probed)) *probed {
+func (p *Probes) get(key probeKey, ask func(*probed)) *probed {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if have := p.known[key]; have != nil && have.fresh() {

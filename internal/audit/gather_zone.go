@@ -50,9 +50,12 @@ func (g *gatherer) zone(ctx context.Context) {
 func (g *gatherer) walk(ctx context.Context, name dns.Name, detours int) Zone {
 	z := Zone{Parent: dns.Root}
 	above, servers := dns.Root, g.Roots
+	if s, ok := g.Common.nearest(name); ok {
+		z.Parent, above, servers = s.zone, s.above, s.servers
+	}
 	q := dns.Question{Name: name, Type: dns.TypeSOA, DNSSEC: true} // for the DS records of referrals
 	for range maxCuts {
-		heard := g.askSome(ctx, servers, q)
+		heard := g.askToLead(ctx, servers, q, z.Parent)
 		ref, answered := lead(heard, z.Parent, name)
 		switch {
 		case len(ref.Servers) > 0:
@@ -78,6 +81,7 @@ func (g *gatherer) walk(ctx context.Context, name dns.Name, detours int) Zone {
 		if len(servers) == 0 {
 			return z.stuck(nil, above, name)
 		}
+		g.Common.keep(suffix{zone: z.Parent, above: above, servers: servers})
 	}
 	z.Err = fmt.Errorf("find the zone of %s: more than %d delegations", name, maxCuts)
 	return z
@@ -237,7 +241,7 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 			asked = append(asked, h.Server)
 		}
 	}
-	for _, h := range g.askSome(ctx, asked, dns.Question{Name: z.Name, Type: dns.TypeNS}) {
+	for _, h := range g.askToServe(ctx, asked, dns.Question{Name: z.Name, Type: dns.TypeNS}) {
 		if !h.serves() {
 			continue
 		}
@@ -299,8 +303,16 @@ func (g *gatherer) servers(ctx context.Context, z *Zone) {
 			{&s.MX, "udp", g.facts.Domain, dns.TypeMX},
 			{&s.TXT, "udp", g.facts.Domain, dns.TypeTXT},
 		} {
+			if g.Common != nil && one.into == &s.NS {
+				continue // nameServers has asked, and one is enough
+			}
 			do = append(do, func(ctx context.Context) {
 				at, q := netip.AddrPortFrom(s.Addr, 53), dns.Question{Name: one.name, Type: one.typ}
+				q.DNSSEC = g.Common != nil && one.into == &s.SOA // as on the way here, and for the signatures
+				if one.network == "tcp" {
+					*one.into = g.askTCP(ctx, at, q)
+					return
+				}
 				*one.into = g.rec.ask(ctx, at, one.network, q)
 				if one.typ != dns.TypeSOA && one.into.Err == nil && one.into.Said.Truncated { // a part would be compared with the whole
 					*one.into = g.rec.ask(ctx, at, "tcp", q)
@@ -325,9 +337,13 @@ func union(a, b []netip.Addr) []netip.Addr {
 // signatures asks a server of the zone for its keys and for a signature. Keys may not fit
 // into a datagram.
 func (g *gatherer) signatures(ctx context.Context, z *Zone, at netip.AddrPort) {
-	keys := g.rec.ask(ctx, at, "tcp", dns.Question{Name: z.Name, Type: dns.TypeDNSKEY, DNSSEC: true})
-	if keys.Err != nil {
-		keys = g.rec.ask(ctx, at, "udp", dns.Question{Name: z.Name, Type: dns.TypeDNSKEY, DNSSEC: true})
+	first, second := "tcp", "udp"
+	if g.Common != nil {
+		first, second = second, first
+	}
+	keys := g.rec.ask(ctx, at, first, dns.Question{Name: z.Name, Type: dns.TypeDNSKEY, DNSSEC: true})
+	if keys.Err != nil || keys.Said.Truncated {
+		keys = g.rec.ask(ctx, at, second, dns.Question{Name: z.Name, Type: dns.TypeDNSKEY, DNSSEC: true})
 	}
 	z.Keys.Err = keys.Err
 	if keys.Err == nil {

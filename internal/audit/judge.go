@@ -82,7 +82,11 @@ func (v verdict) mend(text string, records ...Change) verdict {
 // Judge puts the facts to the checks. It asks nobody and depends on nothing else. The
 // findings are in the order of id and target; each check has at least one.
 func Judge(f *Facts, checks []Check) []Finding {
-	var all []Finding
+	byID := func(a, b Check) int { return strings.Compare(a.ID, b.ID) }
+	if !slices.IsSortedFunc(checks, byID) {
+		checks = slices.SortedStableFunc(slices.Values(checks), byID)
+	}
+	all := make([]Finding, 0, len(checks)+len(checks)/4)
 	for _, c := range checks {
 		if !c.Checked() {
 			continue
@@ -91,13 +95,14 @@ func Judge(f *Facts, checks []Check) []Finding {
 		if len(verdicts) == 0 {
 			verdicts = []verdict{{status: Pass}}
 		}
+		first := len(all)
 		for _, v := range worst(c, verdicts) {
 			all = append(all, f.finding(c, v))
 		}
+		if len(all)-first > 1 {
+			slices.SortStableFunc(all[first:], func(a, b Finding) int { return strings.Compare(a.Target, b.Target) })
+		}
 	}
-	slices.SortStableFunc(all, func(a, b Finding) int {
-		return cmp.Or(strings.Compare(a.ID, b.ID), strings.Compare(a.Target, b.Target))
-	})
 	return all
 }
 
@@ -185,7 +190,7 @@ func (f *Facts) absent() bool {
 func (f *Facts) finding(c Check, v verdict) Finding {
 	out := Finding{
 		ID: c.ID, Target: cmp.Or(v.target, f.Domain.String()), Status: v.status, Confidence: cmp.Or(v.confidence, Single),
-		Title: c.Title, Detail: clipTo(v.detail, maxDetail), Refs: slices.Clone(c.Refs), Fix: v.fix, Evidence: f.evidence(v.asked), aside: v.aside,
+		Title: c.Title, Detail: clipTo(v.detail, maxDetail), Refs: c.Refs, Fix: v.fix, Evidence: f.evidence(v.asked), aside: v.aside,
 	}
 	switch v.status {
 	case Fail:
@@ -208,9 +213,12 @@ func (f *Facts) finding(c Check, v verdict) Finding {
 // evidence gives what was asked of these questions, of anybody.
 func (f *Facts) evidence(asked []dns.Question) []Exchange {
 	out := []Exchange{}
+	if f.Brief {
+		return out
+	}
 	for _, x := range f.Log {
 		if slices.ContainsFunc(asked, func(q dns.Question) bool { return bare(q) == bare(x.question) }) {
-			out = append(out, x)
+			out = append(out, x.written())
 		}
 	}
 	return out
@@ -219,13 +227,17 @@ func (f *Facts) evidence(asked []dns.Question) []Exchange {
 // twice reports whether two of those who were asked gave an answer that is theirs to give: the
 // resolver and a server of the zone, or two servers.
 func (f *Facts) twice(asked []dns.Question) bool {
-	who := map[string]bool{}
-	for _, x := range f.evidence(asked) {
-		if x.Error == "" && (x.AA || x.Transport == "") {
-			who[x.Server] = true
+	first, found := "", false
+	for _, x := range f.Log {
+		if x.Error != "" || !x.AA && x.Transport != "" || !slices.ContainsFunc(asked, func(q dns.Question) bool { return bare(q) == bare(x.question) }) {
+			continue
 		}
+		if found && x.Server != first {
+			return true
+		}
+		first, found = x.Server, true
 	}
-	return len(who) > 1
+	return false
 }
 
 // clip bounds what strangers wrote.

@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,10 +28,20 @@ type recorder struct {
 	server   netip.AddrPort // the resolver's
 	asker    Asker
 
-	mu    sync.Mutex
-	known map[dns.Question]*known
-	log   []Exchange
-	asked int
+	mu      sync.Mutex
+	known   map[dns.Question]*known
+	log     []Exchange
+	asked   int
+	packets int             // that went out for them
+	failed  bool            // something could not be had
+	heard   map[asked]Heard // what servers said, not to be asked again; nil keeps nothing
+}
+
+// asked is one question to one server.
+type asked struct {
+	server  netip.AddrPort
+	network string
+	q       dns.Question
 }
 
 // spend reports whether one more question may be asked. It wants r.mu.
@@ -73,10 +84,10 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	began := time.Now()
 	k.answer, k.err = r.resolver.Resolve(ctx, q)
 	e := newExchange(q, k.answer, k.err, began)
+	e.server = r.server
 	if r.server.IsValid() {
 		e.Server = r.server.String()
 	}
-	e.Again = again(q, r.server, "", true)
 	r.note(e)
 	if r.server.IsValid() && k.err == nil && hiding(e.Extended) {
 		k.err = &dns.Error{Question: q, Trouble: dns.ServerFailed, Extended: e.Extended, Detail: "the resolver hides it by a policy of its own"}
@@ -88,24 +99,44 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 
 // ask puts a question to one server.
 func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) Heard {
+	what := asked{server, network, q}
 	r.mu.Lock()
-	may := r.spend()
+	heard, known := r.heard[what]
+	may := known || r.spend()
 	r.mu.Unlock()
-	if !may {
+	switch {
+	case known:
+		return heard
+	case !may:
 		return Heard{Server: server, Err: errSpent}
 	}
 	began := time.Now()
 	said, err := r.asker.Ask(ctx, server, network, q)
 	e := newExchange(q, said.Answer, err, began)
-	e.Server, e.Transport, e.Again = server.String(), network, again(q, server, network, false)
+	e.server, e.Server, e.Transport = server, server.String(), network
 	r.note(e)
-	return Heard{Server: server, Said: said, Err: err}
+	heard = Heard{Server: server, Said: said, Err: err}
+	if r.heard != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.heard[what] = heard
+	}
+	return heard
+}
+
+// trouble reports whether something could not be had.
+func (r *recorder) trouble() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failed
 }
 
 func (r *recorder) note(e Exchange) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log = append(r.log, e)
+	r.packets += e.packets
+	r.failed = r.failed || e.Error != ""
 }
 
 // sorted gives what was asked in an order that is the same each time.
@@ -114,7 +145,7 @@ func (r *recorder) sorted() []Exchange {
 	defer r.mu.Unlock()
 	slices.SortStableFunc(r.log, func(a, b Exchange) int {
 		return cmp.Or(strings.Compare(a.Name.String(), b.Name.String()), strings.Compare(a.Type, b.Type), strings.Compare(a.Server, b.Server),
-			strings.Compare(a.Transport, b.Transport), strings.Compare(a.Again, b.Again))
+			strings.Compare(a.Transport, b.Transport), a.how()-b.how())
 	})
 	return r.log
 }
@@ -140,16 +171,43 @@ func newExchange(q dns.Question, answer dns.Answer, err error, began time.Time) 
 	took := time.Since(began)
 	e := Exchange{
 		Name: q.Name, Type: q.Type.String(), AA: answer.Authoritative, AD: answer.Authentic, Extended: answer.Extended,
-		Records: []string{}, RTT: float64(took.Round(time.Microsecond)) / float64(time.Millisecond), When: began.UTC(), question: q, err: err,
+		RTT: float64(took.Round(time.Microsecond)) / float64(time.Millisecond), When: began.UTC(), question: q, err: err,
+		records: answer.Answer, packets: answer.Packets,
 	}
 	if err != nil {
-		e.Error = err.Error()
+		e.Error, e.records = err.Error(), nil
+		var de *dns.Error
+		if errors.As(err, &de) {
+			e.packets = de.Packets
+		}
 		return e
 	}
 	e.Rcode = answer.Rcode.String()
-	for _, rr := range answer.Answer[:min(maxRecords, len(answer.Answer))] {
+	return e
+}
+
+// how orders questions that differ only in how they are asked.
+func (e Exchange) how() int {
+	switch {
+	case e.question.CheckingDisabled:
+		return 0
+	case e.question.DNSSEC:
+		return 1
+	}
+	return 2
+}
+
+// written puts into words what only those who read a finding want to see: most of what is
+// asked is never shown.
+func (e Exchange) written() Exchange {
+	if e.Again != "" {
+		return e
+	}
+	e.Records = []string{}
+	for _, rr := range e.records[:min(maxRecords, len(e.records))] {
 		e.Records = append(e.Records, rr.String())
 	}
+	e.Again = again(e.question, e.server, e.Transport, e.Transport == "")
 	return e
 }
 

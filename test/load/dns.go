@@ -74,7 +74,7 @@ func (b *bench) dns(ctx context.Context, only string) error {
 		return fmt.Errorf("dns: ip link: %w: %s", err, out)
 	}
 	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", ns, self, "-inside", "-only", only, "-mxward", binary,
-		"-runs", strconv.Itoa(b.runs), "-names", strconv.Itoa(b.names), "-cut", b.outage.String())
+		"-runs", strconv.Itoa(b.runs), "-names", strconv.Itoa(b.names), "-cut", b.outage.String(), "-domains", strconv.Itoa(b.domains), "-scan-flags", b.profile)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -100,6 +100,9 @@ func (b *bench) inside(ctx context.Context) error {
 	}
 	if b.only == "cut" {
 		return b.cut(ctx, dir)
+	}
+	if b.only == "scan" {
+		return b.scan(ctx, dir)
 	}
 	close, err := smallInternet("", zoneText)
 	if err != nil {

@@ -30,9 +30,12 @@ func main() {
 	flag.IntVar(&b.accepts, "accepts", 10000, "messages of one run of acceptance")
 	flag.IntVar(&b.relays, "relays", 5000, "messages of one run of relaying")
 	flag.IntVar(&b.clients, "clients", 50, "clients at once")
-	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory, auth, dns, cold, flood or cut")
+	flag.StringVar(&b.only, "only", "", "one measurement: accept, relay, memory, auth, dns, cold, flood, cut or scan")
 	flag.DurationVar(&b.outage, "cut", 20*time.Second, "how long the resolvers' internet is cut")
 	flag.IntVar(&b.names, "names", 1_000_000, "names in the cache whose memory is measured")
+	flag.IntVar(&b.domains, "domains", 100_000, "domains of the scan")
+	flag.StringVar(&b.profile, "scan-flags", "", "more `flags` of mxward scan")
+	delay := flag.Duration("delay", 0, "internal: how long the lab internet takes to answer")
 	inside := flag.Bool("inside", false, "internal: the part of dns that runs in a network namespace")
 	upstream := flag.String("upstream", "", "internal: the process of the lab internet, and its `folder`")
 	hold := flag.Bool("hold", false, "internal: the process that holds the names")
@@ -49,6 +52,8 @@ func main() {
 		work = b.hold
 	case *upstream != "" && b.only == "cut":
 		work = func(context.Context) error { return serveShort() }
+	case *upstream != "" && b.only == "scan":
+		work = func(context.Context) error { return serveScan(*delay) }
 	case *upstream != "":
 		work = func(context.Context) error { return serveUpstream(*upstream) }
 	}
@@ -65,6 +70,8 @@ type bench struct {
 	binary                string
 	runs, accepts, relays int
 	clients, names        int
+	domains               int
+	profile               string // more flags of scan
 	outage                time.Duration
 	only                  string
 	postfix               *postfix
@@ -79,7 +86,7 @@ type sample struct {
 
 // all runs every measurement and prints it.
 func (b *bench) all(ctx context.Context) error {
-	resolving := []string{"dns", "cold", "flood", "cut"}
+	resolving := []string{"dns", "cold", "flood", "cut", "scan"}
 	for _, work := range resolving {
 		if !b.wants(work) {
 			continue

@@ -97,6 +97,7 @@ type Resolver struct {
 	// MaxInFlight is how many different questions run at once, and how many more may wait for
 	// servers that have not been heard; others wait for their turn [1000].
 	MaxInFlight  int
+	MaxWaiters   int // for the answer to one question [100]
 	CacheEntries int // [1,000,000]
 	CacheBytes   int // [64 MiB]
 
@@ -214,6 +215,9 @@ func (r *Resolver) start() {
 	}
 	r.datagrams.New = func() any { return new([maxDatagram]byte) }
 	r.questions.most = maxWaiters
+	if r.MaxWaiters > 0 {
+		r.questions.most = r.MaxWaiters
+	}
 	r.slots.most = inFlight
 	r.elsewhere = r.makeElsewhere()
 	r.trust = r.makeTrust(builtIn)

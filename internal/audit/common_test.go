@@ -1,0 +1,170 @@
+package audit
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mxward/internal/dns"
+)
+
+// failed gives what fails, with the side that is to blame.
+func failed(findings []Finding) string {
+	var all []string
+	for _, f := range findings {
+		if f.Status == Fail && !strings.HasPrefix(f.Target, "mxward-") { // a name by chance
+			all = append(all, f.ID+"@"+string(f.Blame)+"@"+f.Target)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), " ")
+}
+
+// TestCommonZoo: who audits many domains finds of each animal what an audit by itself finds, also
+// where all that is shared is known already.
+func TestCommonZoo(t *testing.T) {
+	for _, a := range zoo() {
+		t.Run(a.why, func(t *testing.T) {
+			look := func(t *testing.T) {
+				domain := "example.com"
+				if a.domain != "" {
+					domain = a.domain
+				}
+				auditor := a.world(t)
+				want := failed(Judge(auditor.Gather(t.Context(), dns.MustName(domain)), Checks()))
+				auditor.Common = &Common{}
+				for range 2 {
+					if got := failed(Judge(auditor.Gather(t.Context(), dns.MustName(domain)), Checks())); got != want {
+						t.Errorf("got %s\nwant %s", got, want)
+					}
+				}
+			}
+			if a.policy != nil {
+				look(t)
+				return
+			}
+			synctest.Test(t, look)
+		})
+	}
+}
+
+// counter counts what single servers are asked.
+type counter struct {
+	Asker
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (c *counter) Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error) {
+	c.mu.Lock()
+	if c.n == nil {
+		c.n = map[string]int{}
+	}
+	c.n[server.Addr().String()+" "+network]++
+	c.mu.Unlock()
+	return c.Asker.Ask(ctx, server, network, q)
+}
+
+// TestCommonAsksOnce: the root is asked for the first domain, servers take TCP once, and after a
+// minute our own side is looked at again.
+func TestCommonAsksOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auditor := animal{}.world(t)
+		count := &counter{Asker: auditor.Asker}
+		auditor.Asker, auditor.Common = count, &Common{}
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() { auditor.Gather(t.Context(), dns.MustName("example.com")) })
+		}
+		all.Wait()
+		for range 20 {
+			auditor.Gather(t.Context(), dns.MustName("example.com"))
+		}
+		if n := count.n[rootAt+" tcp"]; n != 1 {
+			t.Errorf("our own side was looked at %d times", n)
+		}
+		if n := count.n[rootAt+" udp"]; n > 21 {
+			t.Errorf("the root was asked %d times", n)
+		}
+		if n := count.n[ns1At+" tcp"]; n > 20 {
+			t.Errorf("a server was asked over TCP %d times", n)
+		}
+		time.Sleep(controlAge + time.Second)
+		facts := auditor.Gather(t.Context(), dns.MustName("example.com"))
+		if n := count.n[rootAt+" tcp"]; n != 2 {
+			t.Errorf("our own side was looked at %d times, a minute later", n)
+		}
+		if len(facts.evidence([]dns.Question{rootNS})) == 0 {
+			t.Error("what is shared is no evidence")
+		}
+	})
+}
+
+// TestCommonSilent: a server that is silent is not waited for by each domain, and our network
+// that goes in the middle is not held against the next one.
+func TestCommonSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		auditor := animal{}.world(t)
+		auditor.Common = &Common{}
+		dead := netip.MustParseAddrPort("203.0.113.99:53")
+		ask := sparing{auditor.Asker, auditor.Common}
+		q := dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeSOA}
+		for i := range silentAfter + 5 {
+			began := time.Now()
+			_, err := ask.Ask(t.Context(), dead, "udp", q)
+			if dns.TroubleOf(err) != dns.NoReply || i >= silentAfter && time.Since(began) > 0 {
+				t.Errorf("question %d: %v after %s", i, err, time.Since(began))
+			}
+		}
+		time.Sleep(silentAge + time.Second)
+		began := time.Now()
+		if _, err := ask.Ask(t.Context(), dead, "udp", q); err == nil || time.Since(began) == 0 {
+			t.Error("it is not asked again later")
+		}
+	})
+}
+
+// cutOff is an Asker whose network goes away.
+type cutOff struct {
+	Asker
+	gone *bool
+}
+
+func (c cutOff) Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error) {
+	if *c.gone {
+		return dns.Said{}, &dns.Error{Question: q, Trouble: dns.NoReply}
+	}
+	return c.Asker.Ask(ctx, server, network, q)
+}
+
+func TestCommonOurNetwork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := false
+		auditor := animal{}.world(t)
+		own := auditor.Resolver
+		auditor.Asker, auditor.Common = cutOff{auditor.Asker, &gone}, &Common{}
+		auditor.Resolver = dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+			if gone {
+				return dns.Answer{}, &dns.Error{Question: q, Trouble: dns.NoReply}
+			}
+			return own.Resolve(ctx, q)
+		})
+		auditor.Gather(t.Context(), dns.MustName("example.com"))
+		time.Sleep(10 * time.Second) // what is known of our side is good for a minute
+		gone = true
+		findings := Judge(auditor.Gather(t.Context(), dns.MustName("example.com")), Checks())
+		for _, f := range findings {
+			if f.Status == Fail && !f.Blame.Ours() {
+				t.Errorf("%s is held against %s", f.ID, f.Blame)
+			}
+		}
+		if !Ours(findings) || AskAgain(findings) {
+			t.Error("it is not our own side's")
+		}
+	})
+}

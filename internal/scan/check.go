@@ -1,0 +1,60 @@
+package scan
+
+import (
+	"context"
+	"strings"
+
+	"golang.org/x/net/publicsuffix"
+
+	"mxward/internal/audit"
+	"mxward/internal/dns"
+)
+
+// Check looks at domains with an auditor. Unless full, findings come without their evidence.
+func Check(a *audit.Auditor, checks []audit.Check, full bool) func(context.Context, dns.Name) Report {
+	return func(ctx context.Context, domain dns.Name) Report {
+		facts := a.Gather(ctx, domain)
+		facts.Brief = !full
+		return Report{Findings: audit.Judge(facts, checks), Provider: provider(facts), Questions: facts.Packets}
+	}
+}
+
+// What stands in the place of a provider.
+const (
+	noMX      = "(no MX)"
+	nullMX    = "(takes no mail)"
+	unknownMX = "(unknown)"
+	itself    = "(the domain itself)"
+)
+
+// provider gives the organisational domain of the best MX host.
+func provider(f *audit.Facts) string {
+	switch {
+	case f.MX.Err != nil:
+		return unknownMX
+	case len(f.MX.Records) == 0:
+		return noMX
+	}
+	best := f.MX.Records[0]
+	for _, mx := range f.MX.Records {
+		if mx.Preference < best.Preference {
+			best = mx
+		}
+	}
+	if best.Host == dns.Root {
+		return nullMX
+	}
+	host := organisation(best.Host)
+	if host == organisation(f.Domain) {
+		return itself
+	}
+	return host
+}
+
+func organisation(name dns.Name) string {
+	text := strings.ToLower(name.String())
+	if org, err := publicsuffix.EffectiveTLDPlusOne(text); err == nil {
+		return org
+	}
+	return text
+}

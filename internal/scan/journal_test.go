@@ -1,0 +1,97 @@
+package scan
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// wrote makes an output with these lines.
+func wrote(t *testing.T, text string, id Identity) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "out")
+	j, err := Create(path, id, "full=false")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.WriteString(text); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func resultLine(n int) string {
+	var b bytes.Buffer
+	if err := (Result{Line: n, Status: Checked, Domain: "example.com", Provider: "example.net", Questions: 7}).Write(&b, false); err != nil {
+		panic(err)
+	}
+	return b.String()
+}
+
+// TestResume: whole lines count, a torn one is cut off, and what cannot be is refused.
+func TestResume(t *testing.T) {
+	id := Identity{Size: 5, Prefix: "ab"}
+	for _, row := range []struct {
+		why, text string
+		id        Identity
+		mode      string
+		lines     int
+		refused   string
+	}{
+		{"nothing yet", "", id, "", 0, ""},
+		{"out of order", resultLine(3) + resultLine(1), id, "", 2, ""},
+		{"a torn line", resultLine(1) + resultLine(2)[:40], id, "", 1, ""},
+		{"only its end is missing", resultLine(1) + strings.TrimSuffix(resultLine(2), "\n"), id, "", 1, ""},
+		{"zeros of a file system", resultLine(1) + "\x00\x00\x00\x00", id, "", 1, ""},
+		{"a summary at its end", resultLine(1) + `{"schema":"mxward.scan-summary/1"}` + "\n", id, "", 1, ""},
+		{"twice", resultLine(1) + resultLine(1), id, "", 0, "twice"},
+		{"another file", "hello\n", id, "", 0, "no result"},
+		{"a line that cannot be", `{"line":99999999999}` + "\n", id, "", 0, "no result"},
+		{"another size", resultLine(1), Identity{Size: 6, Prefix: "ab"}, "", 0, "the input is not the one"},
+		{"another beginning", resultLine(1), Identity{Size: 5, Prefix: "cd"}, "", 0, "the input is not the one"},
+		{"other options", resultLine(1), id, "full=true", 0, "other options"},
+	} {
+		path := wrote(t, row.text, id)
+		mode := row.mode
+		if mode == "" {
+			mode = "full=false"
+		}
+		var tally Tally
+		j, err := Resume(path, row.id, mode, &tally)
+		if row.refused != "" {
+			if err == nil || !strings.Contains(err.Error(), row.refused) {
+				t.Errorf("%s: %v", row.why, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", row.why, err)
+			continue
+		}
+		if sum := tally.Summary(true); sum.Lines != row.lines || sum.Resumed != row.lines || sum.Questions != 7*row.lines {
+			t.Errorf("%s: %+v", row.why, sum)
+		}
+		fmt.Fprint(j, "after\n")
+		j.Close()
+		text, _ := os.ReadFile(path)
+		if n := strings.Count(string(text), "\n"); n != row.lines+1 || !strings.HasSuffix(string(text), "}\nafter\n") && row.lines > 0 {
+			t.Errorf("%s: %q", row.why, text)
+		}
+	}
+	if _, err := Create(wrote(t, "", id), id, ""); err == nil {
+		t.Error("an output is overwritten")
+	}
+	path := filepath.Join(t.TempDir(), "strange")
+	if err := os.WriteFile(path, []byte("hello\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Resume(path, id, "", &Tally{}); err == nil {
+		t.Error("a stranger's file is gone on with")
+	}
+}

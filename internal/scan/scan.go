@@ -1,0 +1,295 @@
+// Package scan looks at the mail DNS of very many domains: a Source gives lines, and a Sink
+// takes exactly one result for each of them, whatever the line is. No standard says how; the
+// rules for single domains are those of package audit.
+//
+// A shard of a job is a Source of some of its lines, with the numbers that they have in the
+// whole, and a Sink for their results: Run does not know whether it has all lines or a part.
+//
+// Memory does not grow with the number of domains, but for 12 octets and some room for each
+// name, by which duplicates are known (Seen). Domains with something unknown wait for a
+// second look at the end; only their line numbers and names are kept, and those of many in a
+// temporary file.
+package scan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"mxward/internal/audit"
+	"mxward/internal/dns"
+)
+
+// Line is one line of the input.
+type Line struct {
+	Number int // from 1
+	Text   string
+	Long   int // octets, of a line that is too long; Text is its beginning
+}
+
+// Source gives the lines in their order, and io.EOF after the last.
+type Source interface {
+	Next() (Line, error)
+}
+
+// Sink takes results, from several goroutines.
+type Sink interface {
+	Put(Result) error
+}
+
+// Report is what one look at a domain found.
+type Report struct {
+	Findings  []audit.Finding
+	Provider  string // of its mail hosts
+	Questions int    // packets that were sent for it
+}
+
+// The limits; ours.
+const (
+	DefaultConcurrency = 300
+	MaxConcurrency     = 5000
+	lookAhead          = 4                    // lines read ahead for each domain under way, in ordered output
+	step               = 5 * time.Millisecond // from one domain at once to one more, at the start: nothing is known yet, and all would ask the same servers
+	slower             = 4                    // by how much fewer at once are asked again
+	pause              = 5 * time.Second      // before a domain is asked again, at least
+)
+
+// Scanner looks at the domains of a Source. Check, Parse and Tally must be set.
+type Scanner struct {
+	// Check looks at one domain; Again does so for a second time, nil for never.
+	Check, Again func(ctx context.Context, domain dns.Name) Report
+	// Parse reads what stands in a line.
+	Parse func(string) (dns.Name, error)
+	// Concurrency is how many domains are looked at at once [DefaultConcurrency].
+	Concurrency int
+	// Ordered gives results in the order of lines. Then a domain is asked again at once,
+	// after a pause, while those after it wait for a while.
+	Ordered bool
+	// Done says which lines have their result already; nil for none.
+	Done func(line int) bool
+	// Tally counts, and may be read meanwhile.
+	Tally *Tally
+}
+
+// run is one call of Run.
+type run struct {
+	*Scanner
+	sink Sink
+	turn *turn // nil where the order does not matter
+	held held
+	stop context.CancelCauseFunc
+}
+
+// work is a domain to look at.
+type work struct {
+	line   int
+	text   string
+	domain dns.Name
+}
+
+// Run takes each line of source to a result in sink. When ctx ends, what is under way is
+// dropped: only whole results are put. The error is the sink's, the source's, or ctx's.
+func (s *Scanner) Run(ctx context.Context, source Source, sink Sink) error {
+	inner, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r := &run{Scanner: s, sink: sink, stop: stop}
+	defer r.held.close()
+	n := s.Concurrency
+	if n <= 0 {
+		n = DefaultConcurrency
+	}
+	if s.Ordered {
+		r.turn = newTurn(sink, n*lookAhead)
+	}
+	err := r.both(inner, n, source)
+	if errors.Is(err, context.Canceled) {
+		return context.Cause(inner)
+	}
+	return err
+}
+
+// both takes the lines to a first look, and from when all are read also those held back to
+// their second: the last of the first look are slow ones.
+func (r *run) both(ctx context.Context, n int, source Source) error {
+	first, again := make(chan work), make(chan work)
+	read, looked, second := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	go func() {
+		<-read
+		second <- r.pool(ctx, max(n/slower, 1), again, r.second, func() error { return r.heldBack(ctx, looked, again) })
+	}()
+	err := r.pool(ctx, n, first, r.first, func() error {
+		defer close(read)
+		return r.read(ctx, source, first)
+	})
+	close(looked)
+	return errors.Join(err, <-second)
+}
+
+// heldBack sends on what was held back, until all have been looked at once.
+func (r *run) heldBack(ctx context.Context, looked <-chan struct{}, again chan<- work) error {
+	for last := false; ; {
+		select {
+		case <-looked:
+			last = true
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		now := r.held.take()
+		err := now.each(ctx, again)
+		now.close()
+		if err != nil || last {
+			return err
+		}
+	}
+}
+
+// pool has n goroutines do the work that feed sends, until it has sent all.
+func (r *run) pool(ctx context.Context, n int, jobs chan work, do func(context.Context, work), feed func() error) error {
+	var all sync.WaitGroup
+	fed := make(chan struct{})
+	for k := range n {
+		all.Go(func() {
+			select {
+			case <-fed:
+			case <-time.After(time.Duration(k) * step):
+			case <-ctx.Done():
+			}
+			for w := range jobs {
+				do(ctx, w)
+			}
+		})
+	}
+	err := feed()
+	close(jobs)
+	close(fed)
+	all.Wait()
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+// read takes lines and sends on those that are domains which were not seen before.
+func (r *run) read(ctx context.Context, source Source, jobs chan<- work) error {
+	var seen Seen
+	for {
+		line, err := source.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the input after line %d: %w", line.Number, err)
+		}
+		if r.turn != nil {
+			if err := r.turn.take(ctx, line.Number); err != nil {
+				return err
+			}
+		}
+		result := Result{Line: line.Number, Input: line.Text, Status: Invalid}
+		domain, err := r.parse(line)
+		before, known := 0, false
+		if err == nil {
+			before, known = seen.Add(domain.String(), line.Number)
+		}
+		switch {
+		case r.Done != nil && r.Done(line.Number):
+			if r.turn != nil {
+				r.failed(r.turn.skip(line.Number))
+			}
+			continue
+		case err != nil:
+			result.Error = err.Error()
+		case known:
+			result.Status, result.Domain, result.First = Duplicate, domain.String(), before
+		default:
+			select {
+			case jobs <- work{line.Number, line.Text, domain}:
+				continue
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		r.put(result)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+func (r *run) parse(line Line) (dns.Name, error) {
+	switch {
+	case line.Long > 0:
+		return dns.Name{}, fmt.Errorf("expected a domain, got a line of %d octets", line.Long)
+	case line.Text == "":
+		return dns.Name{}, errors.New("expected a domain, got an empty line")
+	}
+	return r.Parse(line.Text)
+}
+
+// first looks at a domain, and holds it back where something is unknown.
+func (r *run) first(ctx context.Context, w work) {
+	result := r.look(ctx, r.Check, w)
+	if ctx.Err() != nil {
+		return // what was not waited for is no result
+	}
+	if r.Again == nil || result.Status != Checked || !audit.AskAgain(result.Findings) {
+		r.put(result)
+		return
+	}
+	r.Tally.hold(1)
+	if r.turn == nil {
+		r.failed(r.held.add(w))
+		return
+	}
+	select {
+	case <-time.After(pause):
+		r.second(ctx, w)
+	case <-ctx.Done():
+	}
+}
+
+// second looks at a domain for the last time.
+func (r *run) second(ctx context.Context, w work) {
+	result := r.look(ctx, r.Again, w)
+	if ctx.Err() != nil {
+		return
+	}
+	result.Again = true
+	r.Tally.hold(-1)
+	r.put(result)
+}
+
+// look is the border of one domain: a fault of ours costs its line, and not the rest.
+func (r *run) look(ctx context.Context, check func(context.Context, dns.Name) Report, w work) (result Result) {
+	result = Result{Line: w.line, Input: w.text, Domain: w.domain.String(), Status: Checked}
+	defer func() {
+		if p := recover(); p != nil {
+			result.Status, result.Error = Failed, "an internal fault"
+			r.Tally.fault(fmt.Sprintf("line %d, %s: %v\n%s", w.line, w.domain, p, debug.Stack()))
+		}
+	}()
+	report := check(ctx, w.domain)
+	result.Findings, result.Provider, result.Questions = report.Findings, report.Provider, report.Questions
+	return result
+}
+
+func (r *run) put(result Result) {
+	r.Tally.add(result.brief())
+	if r.turn != nil {
+		r.failed(r.turn.put(result))
+		return
+	}
+	r.failed(r.sink.Put(result))
+}
+
+// failed ends the scan where a result could not be written.
+func (r *run) failed(err error) {
+	if err != nil {
+		r.stop(fmt.Errorf("write a result: %w", err))
+	}
+}
