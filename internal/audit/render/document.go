@@ -15,8 +15,8 @@ const Schema = "mxward.check/1"
 type Document struct {
 	Schema   string          `json:"schema"`
 	Domain   dns.Name        `json:"domain"`
-	Profile  string          `json:"profile"`
 	Findings []audit.Finding `json:"findings"`
+	Profile  string          `json:"profile"`
 	Gone     []Gone          `json:"gone"` // with --since
 }
 
