@@ -18,7 +18,7 @@ import (
 )
 
 func newScan() *cobra.Command {
-	f := scanFlags{checkFlags: checkFlags{profile: string(audit.Mail), noSMTP: true}, output: "-", concurrency: scan.DefaultConcurrency, serverRate: scan.DefaultServerRate}
+	f := scanFlags{checkFlags: checkFlags{profile: string(audit.Mail), noSMTP: true, skip: []string{"autoconf", "acme", "zone", "deleg.axfr-open", "spf.type99"}}, output: "-", concurrency: scan.DefaultConcurrency, serverRate: scan.DefaultServerRate}
 	cmd := &cobra.Command{
 		Use:   "scan FILE",
 		Short: "check for thousands or millions of domains",
@@ -56,7 +56,7 @@ output; 5 interrupted, what was written is whole.`,
 	flags.IntVar(&f.serverRate, "per-server-rate", f.serverRate, "put so many direct `questions` a second at most to one server's address, and through the resolver about as many; 0: no bound")
 	flags.StringArrayVar(&f.selectors, "selector", nil, "look at the DKIM key of this `selector`; may be given again")
 	flags.StringSliceVar(&f.only, "only", nil, "check these `ids` or areas and nothing else")
-	flags.StringSliceVar(&f.skip, "skip", nil, "leave out these `ids` or areas")
+	flags.StringSliceVar(&f.skip, "skip", f.skip, "leave out these `ids` or areas")
 	flags.StringVar(&f.failOn, "fail-on", "", "exit status 1 where something of this `severity` or worse is found: critical, error, warning, notice or info")
 	flags.StringVar(&f.profile, "profile", f.profile, "what the domains are for, by `name`: mail, receive, send, parked, bulk or strict")
 	flags.StringSliceVar(&f.lists, "lists", nil, "ask the block lists with these `zones`; without it none is asked")

@@ -161,18 +161,6 @@ func (g *gatherer) askToLead(ctx context.Context, servers []netip.AddrPort, q dn
 	return append(heard, g.askSome(ctx, turned[1:], q)...)
 }
 
-// askToServe asks servers for what they all have. Of many domains each asks the first that
-// serves it.
-func (g *gatherer) askToServe(ctx context.Context, servers []netip.AddrPort, q dns.Question) []Heard {
-	if g.Common == nil || len(servers) < 2 {
-		return g.askSome(ctx, servers, q)
-	}
-	if heard := g.askSome(ctx, servers[:1], q); heard[0].serves() {
-		return heard
-	}
-	return g.askSome(ctx, servers[1:], q)
-}
-
 // askTCP asks over TCP, unless the server was heard that way lately for another zone.
 func (g *gatherer) askTCP(ctx context.Context, server netip.AddrPort, q dns.Question) Heard {
 	if heard, ok := g.Common.able(server); ok {

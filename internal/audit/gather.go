@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -78,6 +79,8 @@ type Auditor struct {
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
 	// no domain's records make us talk to this host or network.
 	AllowLoopback bool
+	// Checks are those that will be judged: what others alone need is not asked for. Nil is all.
+	Checks []Check
 	// Common is what the audits of many domains share; nil asks all for each.
 	Common *Common
 	// Probes is what the lists' test entries have said; nil asks them for each domain.
@@ -94,12 +97,12 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	}
 	g := a.gatherer(f)
 	g.all(ctx, g.ourSide, g.zone, g.records)
-	g.guess(ctx)
+	g.all(ctx, g.where(g.guess, "dkim", "dmarc.spf-only-reject"))
 	g.more(ctx)
 	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
 	// these names must not stand in for what mail asks for.
-	g.all(ctx, g.programs, g.challenges, g.names)
-	g.all(ctx, g.secondOpinion, g.wildDirectly, g.besides)
+	g.all(ctx, g.where(g.programs, "autoconf"), g.where(g.challenges, "acme"), g.where(g.names, "zone", "autoconf"))
+	g.all(ctx, g.secondOpinion, g.where(g.wildDirectly, "zone"), g.where(g.besides, "zone"))
 	g.ourSideAgain(ctx)
 	f.Log, f.Packets = append(g.rec.sorted(), f.common...), g.rec.packets
 	return f
@@ -117,10 +120,10 @@ func (g *gatherer) records(ctx context.Context) {
 		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
 		g.dkim, g.mtasts,
-		func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") },
+		g.where(func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") }, "tlsrpt"),
 		func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
-		func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") },
-		g.caa, g.plan, g.message,
+		g.where(func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") }, "bimi"),
+		g.where(g.caa, "caa"), g.plan, g.message,
 	)
 }
 
@@ -142,6 +145,14 @@ type gatherer struct {
 	facts  *Facts
 	rec    *recorder
 	probes *Probes
+}
+
+// where leaves a gatherer out unless a check is wanted that needs it, by its id or area.
+func (g *gatherer) where(gather func(context.Context), words ...string) func(context.Context) {
+	if g.Checks == nil || slices.ContainsFunc(g.Checks, func(c Check) bool { return slices.Contains(words, c.ID) || slices.Contains(words, c.Area()) }) {
+		return gather
+	}
+	return func(context.Context) {}
 }
 
 // all does things at the same time. What panics there panics here, where somebody can say so.

@@ -29,7 +29,13 @@ type Sender struct {
 // more gathers what depends on what was found before: hosts, policies, the zone's servers. All is
 // asked at the same time, and each writes what nobody else here reads.
 func (g *gatherer) more(ctx context.Context) {
-	g.all(ctx, g.permitted, g.senders, g.hostTexts, g.others, g.oldSPF, g.belowDomainKeys, g.signing, g.transfers, g.hostCAA, g.reverseOpinion, g.forged, g.origins, g.registration)
+	g.all(ctx,
+		g.where(g.permitted, "ptr"), g.senders, g.where(g.hostTexts, "spf.helo-missing"),
+		g.where(g.others, "mx.unregistered", "spf.include-unregistered"), g.where(g.oldSPF, "spf.type99"),
+		g.where(g.belowDomainKeys, "dkim", "dmarc.spf-only-reject"), g.where(g.signing, "dnssec"),
+		g.where(g.transfers, "deleg.axfr-open"), g.where(g.hostCAA, "caa"),
+		g.reverseOpinion, g.forged, g.origins, g.registration,
+	)
 }
 
 // permitted finds out which MX hosts send as well: those that the domain's SPF permits.

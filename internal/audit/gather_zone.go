@@ -241,7 +241,7 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 			asked = append(asked, h.Server)
 		}
 	}
-	for _, h := range g.askToServe(ctx, asked, dns.Question{Name: z.Name, Type: dns.TypeNS}) {
+	for _, h := range g.askSome(ctx, asked, dns.Question{Name: z.Name, Type: dns.TypeNS}) {
 		if !h.serves() {
 			continue
 		}
@@ -303,9 +303,6 @@ func (g *gatherer) servers(ctx context.Context, z *Zone) {
 			{&s.MX, "udp", g.facts.Domain, dns.TypeMX},
 			{&s.TXT, "udp", g.facts.Domain, dns.TypeTXT},
 		} {
-			if g.Common != nil && one.into == &s.NS {
-				continue // nameServers has asked, and one is enough
-			}
 			do = append(do, func(ctx context.Context) {
 				at, q := netip.AddrPortFrom(s.Addr, 53), dns.Question{Name: one.name, Type: one.typ}
 				q.DNSSEC = g.Common != nil && one.into == &s.SOA // as on the way here, and for the signatures

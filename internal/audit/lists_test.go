@@ -156,7 +156,7 @@ func listed1(t *testing.T) (*Auditor, *listServer) {
 	t.Helper()
 	auditor := animal{lists: []blocklist.List{plainList("one")}, net: listsAlive}.world(t)
 	server := &listServer{Resolver: auditor.Resolver}
-	auditor.Resolver = server
+	auditor.Resolver, auditor.Probes = server, &Probes{}
 	return auditor, server
 }
 
