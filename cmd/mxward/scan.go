@@ -75,6 +75,7 @@ type scanFlags struct {
 }
 
 func (f *scanFlags) scan(cmd *cobra.Command, file string) error {
+	collectLess()
 	wanted := f.failOn
 	if err := f.settle(); err != nil {
 		return usage(err)

@@ -44,6 +44,16 @@ func (g *gatherer) zone(ctx context.Context) {
 		}
 	}
 	z.Keys.Err = errNotAsked
+	if z.silent() {
+		g.rec.dies(z.Name)
+	}
+}
+
+// silent reports whether none of the servers says anything.
+func (z Zone) silent() bool {
+	return len(z.Servers) > 0 && !slices.ContainsFunc(z.Servers, func(s Server) bool {
+		return s.Unasked || dns.TroubleOf(s.SOA.Err) != dns.NoReply || dns.TroubleOf(s.TCP.Err) != dns.NoReply
+	})
 }
 
 // walk finds the zone that a name is in, and its delegation.

@@ -87,11 +87,12 @@ func Judge(f *Facts, checks []Check) []Finding {
 		checks = slices.SortedStableFunc(slices.Values(checks), byID)
 	}
 	all := make([]Finding, 0, len(checks)+len(checks)/4)
+	st := f.standing()
 	for _, c := range checks {
 		if !c.Checked() {
 			continue
 		}
-		verdicts := f.put(c)
+		verdicts := f.put(c, st)
 		if len(verdicts) == 0 {
 			verdicts = []verdict{{status: Pass}}
 		}
@@ -126,18 +127,25 @@ func worst(c Check, verdicts []verdict) []verdict {
 	return verdicts
 }
 
+// standing is what holds for whole areas of checks.
+type standing struct{ absent, suffix, hidden bool }
+
+func (f *Facts) standing() standing {
+	return standing{f.absent(), f.suffix(), f.denied() || f.hides(f.Domain)}
+}
+
 // put asks a row, unless the domain does not exist: then nothing about it can be right or
 // wrong. A resolver that denies a domain whose servers know it has no say about it.
-func (f *Facts) put(c Check) []verdict {
+func (f *Facts) put(c Check, st standing) []verdict {
 	ours := slices.Contains([]string{"resolver", "net", "deleg", "soa"}, c.Area())
 	switch {
 	case c.Severity == outside:
 		return na(outsideProfile)
-	case f.absent() && !ours:
+	case st.absent && !ours:
 		return na("the domain does not exist")
-	case f.suffix() && (mailArea(c.Area()) || c.Area() == "dmarc" && errors.Is(f.DMARC.Err, dmarc.ErrNotDMARC)):
+	case st.suffix && (mailArea(c.Area()) || c.Area() == "dmarc" && errors.Is(f.DMARC.Err, dmarc.ErrNotDMARC)):
 		return na(f.Domain.String() + " is a public suffix without mail: others register their domains below it, and its own mail is not looked at")
-	case (f.denied() || f.hides(f.Domain)) && !ours:
+	case st.hidden && !ours:
 		return []verdict{f.deniedUnknown(f.q(dns.TypeMX))}
 	}
 	return c.judge(f)

@@ -34,6 +34,8 @@ type recorder struct {
 	asked   int
 	packets int             // that went out for them
 	failed  bool            // something could not be had
+	dead    dns.Name        // all servers of this zone are silent
+	silence *dns.Error      // what the resolver said of one of its names
 	heard   map[asked]Heard // what servers said, not to be asked again; nil keeps nothing
 }
 
@@ -82,7 +84,10 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 		}
 	}
 	began := time.Now()
-	k.answer, k.err = r.resolver.Resolve(ctx, q)
+	if k.err = r.foreseen(q); k.err == nil {
+		k.answer, k.err = r.resolver.Resolve(ctx, q)
+		r.foresee(q, k.err)
+	}
 	e := newExchange(q, k.answer, k.err, began)
 	e.server = r.server
 	if r.server.IsValid() {
@@ -95,6 +100,39 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	}
 	close(k.done)
 	return k.answer, k.err
+}
+
+// dies says that all servers of a zone were asked, and none was heard.
+func (r *recorder) dies(zone dns.Name) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dead = zone
+}
+
+// foresee keeps what the resolver says of a zone whose servers do not answer.
+func (r *recorder) foresee(q dns.Question, err error) {
+	var e *dns.Error
+	if !errors.As(err, &e) || e.Trouble != dns.NoReply {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.silence == nil && !r.dead.IsZero() && q.Name.In(r.dead) {
+		r.silence = e
+	}
+}
+
+// foreseen gives the error of a question in such a zone: the resolver would wait for the same
+// servers again, for each name as long.
+func (r *recorder) foreseen(q dns.Question) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.silence == nil || !q.Name.In(r.dead) {
+		return nil
+	}
+	e := *r.silence
+	e.Question, e.Packets = q, 0
+	return &e
 }
 
 // ask puts a question to one server.
