@@ -18,7 +18,7 @@ import (
 )
 
 func newScan() *cobra.Command {
-	f := scanFlags{checkFlags: checkFlags{profile: string(audit.Mail), noSMTP: true, skip: []string{"autoconf", "acme", "zone", "deleg.axfr-open", "spf.type99"}}, output: "-", concurrency: scan.DefaultConcurrency, serverRate: scan.DefaultServerRate}
+	f := scanFlags{checkFlags: checkFlags{profile: string(audit.Mail), noSMTP: true, skip: []string{"autoconf", "acme", "zone", "deleg.axfr-open", "deleg.ns-inconsistent", "deleg.inconsistent-rrset", "mx.inconsistent", "resolver.disagrees", "spf.type99"}}, output: "-", concurrency: scan.DefaultConcurrency, serverRate: scan.DefaultServerRate}
 	cmd := &cobra.Command{
 		Use:   "scan FILE",
 		Short: "check for thousands or millions of domains",

@@ -147,9 +147,14 @@ type gatherer struct {
 	probes *Probes
 }
 
-// where leaves a gatherer out unless a check is wanted that needs it, by its id or area.
+// wants reports whether one of these ids or areas is to be judged.
+func (g *gatherer) wants(words ...string) bool {
+	return g.Checks == nil || slices.ContainsFunc(g.Checks, func(c Check) bool { return slices.Contains(words, c.ID) || slices.Contains(words, c.Area()) })
+}
+
+// where leaves a gatherer out unless a check is wanted that needs it.
 func (g *gatherer) where(gather func(context.Context), words ...string) func(context.Context) {
-	if g.Checks == nil || slices.ContainsFunc(g.Checks, func(c Check) bool { return slices.Contains(words, c.ID) || slices.Contains(words, c.Area()) }) {
+	if g.wants(words...) {
 		return gather
 	}
 	return func(context.Context) {}

@@ -251,7 +251,7 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 			asked = append(asked, h.Server)
 		}
 	}
-	for _, h := range g.askSome(ctx, asked, dns.Question{Name: z.Name, Type: dns.TypeNS}) {
+	for _, h := range g.askToServe(ctx, z, asked) {
 		if !h.serves() {
 			continue
 		}
@@ -286,6 +286,26 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 	g.all(ctx, do...)
 }
 
+// askToServe asks servers for the names of all. Of many domains each asks one, and the others
+// where that does not say what the parent says: it may be behind.
+func (g *gatherer) askToServe(ctx context.Context, z *Zone, servers []netip.AddrPort) []Heard {
+	q := dns.Question{Name: z.Name, Type: dns.TypeNS}
+	if g.Common == nil || len(servers) < 2 {
+		return g.askSome(ctx, servers, q)
+	}
+	heard := g.askSome(ctx, servers[:1], q)
+	set, err := dns.LookupNS(ctx, dns.Given(heard[0].Said.Answer), z.Name)
+	if heard[0].serves() && err == nil && sameNames(set.Records, z.Referral.Servers) {
+		return heard
+	}
+	return append(heard, g.askSome(ctx, servers[1:], q)...)
+}
+
+func sameNames(a, b []dns.Name) bool {
+	return !slices.ContainsFunc(a, func(n dns.Name) bool { return !slices.Contains(b, n) }) &&
+		!slices.ContainsFunc(b, func(n dns.Name) bool { return !slices.Contains(a, n) })
+}
+
 // servers asks each address of each server for what mail needs.
 func (g *gatherer) servers(ctx context.Context, z *Zone) {
 	for _, ns := range z.Names {
@@ -295,39 +315,62 @@ func (g *gatherer) servers(ctx context.Context, z *Zone) {
 			}
 		}
 	}
-	var do []func(context.Context)
+	do := g.ofEach(z, soaOf)
+	// What each has besides is worth a question where it is compared, also with what another
+	// resolver says.
+	if g.wants(comparing()...) || g.Server.IsValid() {
+		do = append(do, g.ofEach(z, restOf)...)
+	}
+	g.all(ctx, do...)
+}
+
+// comparing gives the checks that compare what the zone's servers have.
+func comparing() []string {
+	return []string{"deleg.ns-inconsistent", "deleg.inconsistent-rrset", "mx.inconsistent", "resolver.disagrees", "zone"}
+}
+
+// wish is what one server is asked, and where its answer goes.
+type wish struct {
+	into    *Heard
+	network string
+	q       dns.Question
+}
+
+func soaOf(g *gatherer, z *Zone, s *Server) []wish {
+	// With signatures where it was asked so on the way here.
+	soa := dns.Question{Name: z.Name, Type: dns.TypeSOA, DNSSEC: g.Common != nil}
+	return []wish{{&s.SOA, "udp", soa}, {&s.TCP, "tcp", bare(soa)}}
+}
+
+func restOf(g *gatherer, z *Zone, s *Server) []wish {
+	return []wish{
+		{&s.NS, "udp", dns.Question{Name: z.Name, Type: dns.TypeNS}},
+		{&s.MX, "udp", g.facts.q(dns.TypeMX)},
+		{&s.TXT, "udp", g.facts.q(dns.TypeTXT)},
+	}
+}
+
+// ofEach gives what asks each server.
+func (g *gatherer) ofEach(z *Zone, wishes func(*gatherer, *Zone, *Server) []wish) (do []func(context.Context)) {
 	for i := range z.Servers {
-		s := &z.Servers[i]
-		if s.Unasked {
+		if z.Servers[i].Unasked {
 			continue
 		}
-		for _, one := range []struct {
-			into    *Heard
-			network string
-			name    dns.Name
-			typ     dns.Type
-		}{
-			{&s.SOA, "udp", z.Name, dns.TypeSOA},
-			{&s.TCP, "tcp", z.Name, dns.TypeSOA},
-			{&s.NS, "udp", z.Name, dns.TypeNS},
-			{&s.MX, "udp", g.facts.Domain, dns.TypeMX},
-			{&s.TXT, "udp", g.facts.Domain, dns.TypeTXT},
-		} {
+		at := netip.AddrPortFrom(z.Servers[i].Addr, 53)
+		for _, w := range wishes(g, z, &z.Servers[i]) {
 			do = append(do, func(ctx context.Context) {
-				at, q := netip.AddrPortFrom(s.Addr, 53), dns.Question{Name: one.name, Type: one.typ}
-				q.DNSSEC = g.Common != nil && one.into == &s.SOA // as on the way here, and for the signatures
-				if one.network == "tcp" {
-					*one.into = g.askTCP(ctx, at, q)
+				if w.network == "tcp" {
+					*w.into = g.askTCP(ctx, at, w.q)
 					return
 				}
-				*one.into = g.rec.ask(ctx, at, one.network, q)
-				if one.typ != dns.TypeSOA && one.into.Err == nil && one.into.Said.Truncated { // a part would be compared with the whole
-					*one.into = g.rec.ask(ctx, at, "tcp", q)
+				*w.into = g.rec.ask(ctx, at, w.network, w.q)
+				if w.q.Type != dns.TypeSOA && w.into.Err == nil && w.into.Said.Truncated { // a part would be compared with the whole
+					*w.into = g.rec.ask(ctx, at, "tcp", w.q)
 				}
 			})
 		}
 	}
-	g.all(ctx, do...)
+	return do
 }
 
 // union gives the addresses of both, each once.
