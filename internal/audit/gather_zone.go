@@ -251,7 +251,12 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 			asked = append(asked, h.Server)
 		}
 	}
+	awake, silence := asked, error(nil) // who is silent now is not asked for addresses
 	for _, h := range g.askToServe(ctx, z, asked) {
+		if dns.TroubleOf(h.Err) == dns.NoReply {
+			silence = h.Err
+			awake = slices.DeleteFunc(slices.Clone(awake), func(at netip.AddrPort) bool { return at == h.Server })
+		}
 		if !h.serves() {
 			continue
 		}
@@ -276,9 +281,13 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 		do[i] = func(ctx context.Context) {
 			ns, ok := &z.Names[i], false
 			if ns.Name.In(z.Name) {
-				ns.Addrs, ok = g.addrsFrom(ctx, asked, ns.Name)
+				ns.Addrs, ok = g.addrsFrom(ctx, awake, ns.Name)
 			}
-			if !ok {
+			switch {
+			case ok:
+			case ns.Name.In(z.Name) && silence != nil && len(awake) == 0:
+				ns.Addrs.Err = silence // the resolver would wait for the same servers
+			default:
 				ns.Addrs = g.addrs(ctx, ns.Name, 0)
 			}
 		}
