@@ -82,11 +82,33 @@ func (v verdict) mend(text string, records ...Change) verdict {
 // Judge puts the facts to the checks. It asks nobody and depends on nothing else. The
 // findings are in the order of id and target; each check has at least one.
 func Judge(f *Facts, checks []Check) []Finding {
+	all := make([]Finding, 0, len(checks)+len(checks)/4)
+	f.judge(checks, func(c Check, verdicts []verdict) {
+		all = append(all, f.findings(c, verdicts)...)
+	})
+	return all
+}
+
+// Faults is Judge for who wants only what fails or is unknown, and the number of all: of many
+// domains that is a third of the work.
+func Faults(f *Facts, checks []Check) (faults []Finding, counts map[Status]int) {
+	counts = map[Status]int{Pass: 0, Fail: 0, Unknown: 0, Skipped: 0, NotApplicable: 0}
+	f.judge(checks, func(c Check, verdicts []verdict) {
+		for _, v := range verdicts {
+			counts[v.status]++
+		}
+		verdicts = slices.DeleteFunc(verdicts, func(v verdict) bool { return v.status != Fail && v.status != Unknown })
+		faults = append(faults, f.findings(c, verdicts)...)
+	})
+	return faults, counts
+}
+
+// judge gives the verdicts of each check, at least one, in the order of the ids.
+func (f *Facts) judge(checks []Check, take func(Check, []verdict)) {
 	byID := func(a, b Check) int { return strings.Compare(a.ID, b.ID) }
 	if !slices.IsSortedFunc(checks, byID) {
 		checks = slices.SortedStableFunc(slices.Values(checks), byID)
 	}
-	all := make([]Finding, 0, len(checks)+len(checks)/4)
 	st := f.standing()
 	for _, c := range checks {
 		if !c.Checked() {
@@ -96,14 +118,17 @@ func Judge(f *Facts, checks []Check) []Finding {
 		if len(verdicts) == 0 {
 			verdicts = []verdict{{status: Pass}}
 		}
-		first := len(all)
-		for _, v := range worst(c, verdicts) {
-			all = append(all, f.finding(c, v))
-		}
-		if len(all)-first > 1 {
-			slices.SortStableFunc(all[first:], func(a, b Finding) int { return strings.Compare(a.Target, b.Target) })
-		}
+		take(c, worst(c, verdicts))
 	}
+}
+
+// findings makes those of one check, by target.
+func (f *Facts) findings(c Check, verdicts []verdict) []Finding {
+	var all []Finding
+	for _, v := range verdicts {
+		all = append(all, f.finding(c, v))
+	}
+	slices.SortStableFunc(all, func(a, b Finding) int { return strings.Compare(a.Target, b.Target) })
 	return all
 }
 

@@ -172,6 +172,9 @@ func (r *recorder) trouble() bool {
 func (r *recorder) note(e Exchange) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.log == nil {
+		r.log = make([]Exchange, 0, 64) // about what a domain takes
+	}
 	r.log = append(r.log, e)
 	r.packets += e.packets
 	r.failed = r.failed || e.Error != ""

@@ -10,12 +10,20 @@ import (
 	"mxward/internal/dns"
 )
 
-// Check looks at domains with an auditor. Unless full, findings come without their evidence.
+// Check looks at domains with an auditor. Unless full, only what fails or is unknown comes, without
+// its evidence.
 func Check(a *audit.Auditor, checks []audit.Check, full bool) func(context.Context, dns.Name) Report {
 	return func(ctx context.Context, domain dns.Name) Report {
 		facts := a.Gather(ctx, domain)
-		facts.Brief = !full
-		return Report{Findings: audit.Judge(facts, checks), Provider: provider(facts), Questions: facts.Packets}
+		r := Report{Provider: provider(facts), Questions: facts.Packets}
+		if full {
+			r.Findings = audit.Judge(facts, checks)
+			r.Counts = count(r.Findings)
+			return r
+		}
+		facts.Brief = true
+		r.Findings, r.Counts = audit.Faults(facts, checks)
+		return r
 	}
 }
 

@@ -44,10 +44,11 @@ type Result struct {
 // Write writes the line. Unless full, only what fails or is unknown is in it.
 func (r Result) Write(w io.Writer, full bool) error {
 	r.Schema, r.Input, r.Error = Schema, clip(r.Input), clip(r.Error)
-	r.Counts = map[audit.Status]int{audit.Pass: 0, audit.Fail: 0, audit.Unknown: 0, audit.Skipped: 0, audit.NotApplicable: 0}
+	if r.Counts == nil {
+		r.Counts = count(r.Findings)
+	}
 	shown := []audit.Finding{}
 	for _, f := range r.Findings {
-		r.Counts[f.Status]++
 		if full || f.Status == audit.Fail || f.Status == audit.Unknown {
 			shown = append(shown, f)
 		}
@@ -56,6 +57,14 @@ func (r Result) Write(w io.Writer, full bool) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(r)
+}
+
+func count(findings []audit.Finding) map[audit.Status]int {
+	counts := map[audit.Status]int{audit.Pass: 0, audit.Fail: 0, audit.Unknown: 0, audit.Skipped: 0, audit.NotApplicable: 0}
+	for _, f := range findings {
+		counts[f.Status]++
+	}
+	return counts
 }
 
 func clip(s string) string {

@@ -44,6 +44,7 @@ type Sink interface {
 // Report is what one look at a domain found.
 type Report struct {
 	Findings  []audit.Finding
+	Counts    map[audit.Status]int // of all findings; nil where Findings has all
 	Provider  string // of its mail hosts
 	Questions int    // packets that were sent for it
 }
@@ -274,7 +275,7 @@ func (r *run) look(ctx context.Context, check func(context.Context, dns.Name) Re
 		}
 	}()
 	report := check(ctx, w.domain)
-	result.Findings, result.Provider, result.Questions = report.Findings, report.Provider, report.Questions
+	result.Findings, result.Counts, result.Provider, result.Questions = report.Findings, report.Counts, report.Provider, report.Questions
 	return result
 }
 

@@ -192,19 +192,19 @@ func find(tags []tag, name string) int {
 	return slices.IndexFunc(tags, func(t tag) bool { return t.name == name && name != "" })
 }
 
-// typed says what people write where they mean something else.
-func typed(text string) string {
-	return strings.NewReplacer(
-		"“", "", "”", "", "„", "", "‟", "", "«", "", "»", "", "‘", "", "’", "", "‚", "", `"`, "", "'", "",
-		"‐", "-", "‑", "-", "‒", "-", "–", "-", "—", "-", "−", "-", "；", ";", "＝", "=", "：", ":", "，", ",",
-		"\u00a0", " ", "\u202f", " ", "\t", " ", "\r", " ", "\n", " ", `\;`, ";", "&nbsp;", " ",
-		"\u200b", "", "\u200c", "", "\u200d", "", "\u200e", "", "\u200f", "", "\u2060", "", "\ufeff", "",
-	).Replace(text)
-}
+// typed gives what people meant by what they typed.
+func typed(text string) string { return meant.Replace(text) }
 
 const maxMended = 4096 // ours: octets of a text that Mend and Lint try to understand
 
 var (
+	// meant says what people write where they mean something else.
+	meant = strings.NewReplacer(
+		"“", "", "”", "", "„", "", "‟", "", "«", "", "»", "", "‘", "", "’", "", "‚", "", `"`, "", "'", "",
+		"‐", "-", "‑", "-", "‒", "-", "–", "-", "—", "-", "−", "-", "；", ";", "＝", "=", "：", ":", "，", ",",
+		"\u00a0", " ", "\u202f", " ", "\t", " ", "\r", " ", "\n", " ", `\;`, ";", "&nbsp;", " ",
+		"\u200b", "", "\u200c", "", "\u200d", "", "\u200e", "", "\u200f", "", "\u2060", "", "\ufeff", "",
+	)
 	// almost is how texts begin that were meant to be DMARC records, lines of a zone file too.
 	almost = regexp.MustCompile(`(?is)^(?:[^=]{0,300}\sTXT\s)?[\s(]*(?:v(?:ersion)?\s*[=:]?\s*dmarc\s*[-=:]?\s*1?|dmarc\s*[-=:]?\s*1)(?:\.0)?\s*[;,:.]*\s*`)
 	// later is a version that stands behind other tags.
