@@ -134,7 +134,7 @@ func mxChecks() []Check {
 			for _, h := range f.Hosts {
 				for _, addr := range h.addrs() {
 					if other, known := at[addr]; known && other != h.Name {
-						all = append(all, fail(fmt.Sprintf("%s and %s have the address %s", other, h.Name, addr), append(addrQuestions(h.Name), addrQuestions(other)...)...).at(addr.String()))
+						all = append(all, fail(fmt.Sprintf("%s and %s have the address %s", other, h.Name, addr), append(addrQuestions(h.Name), addrQuestions(other)...)...).at(addr.String()).mend("put one of them elsewhere, or drop its record: both are gone at the same time"))
 					} else {
 						at[addr] = h.Name
 					}
@@ -153,7 +153,7 @@ func mxChecks() []Check {
 				}
 				asked = append(asked, dns.Question{Name: h.Name, Type: dns.TypeAAAA})
 			}
-			return []verdict{fail("hosts with IPv6 alone cannot send here", asked...)}
+			return []verdict{fail("hosts with IPv6 alone cannot send here", asked...).mend("give one an AAAA record, once it listens there and the address has a name")}
 		})},
 		{"mx.too-many", "there are more MX records than SPF looks at", Warning, []string{"RFC 7208 §4.6.4"}, needMX(func(f *Facts, records []dns.MX) []verdict {
 			if len(records) <= manyMX {

@@ -126,7 +126,11 @@ func ptrConfirmed(f *Facts, r Reverse) []verdict {
 		family = "AAAA"
 	}
 	name := r.Names[0].Name
-	v := fail(names(r.PTR.Records)+" does not have the address", asked...).by(ThirdParty).
+	text := names(r.PTR.Records) + " does not have the address"
+	if len(r.Names) > 1 {
+		text = "none of its names has the address: " + names(r.PTR.Records)
+	}
+	v := fail(text, asked...).by(ThirdParty).
 		mend("give the name the address, or the address another name", Change{"add", fmt.Sprintf("%s %s %s", name.FQDN(), family, r.Addr)})
 	if f.Permitted[r.Addr] != spf.Pass { // receivers look at who sends
 		v = v.as(Warning)
