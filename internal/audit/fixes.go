@@ -8,7 +8,7 @@ const ownResolver = "ask whoever runs it, or give the mail host a validating res
 func usualFix(id string) string {
 	switch id {
 	case "spf.syntax":
-		return `begin the record with "v=spf1 ", and see that each term is one`
+		return "correct it: to receivers one mistake makes the whole record void"
 	case "spf.lookups-near":
 		return "name networks (ip4, ip6) in place of names whose addresses do not change, before somebody's include grows"
 	case "dmarc.unknown-tag":

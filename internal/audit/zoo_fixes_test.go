@@ -52,20 +52,3 @@ func TestChanges(t *testing.T) {
 		})
 	}
 }
-
-// TestMendable: whatever fails and is worth more than to be known says what to do.
-func TestMendable(t *testing.T) {
-	told := map[string]bool{}
-	for _, a := range zoo() {
-		if a.policy != nil { // those have sockets, and are slow
-			continue
-		}
-		_, findings := a.audit(t)
-		for _, f := range findings {
-			if f.Status == Fail && f.Severity != Info && f.Fix.Text == "" && !told[f.ID] {
-				told[f.ID] = true
-				t.Errorf("%s says nothing of how to mend it: %s", f.ID, f.Detail)
-			}
-		}
-	}
-}
