@@ -47,6 +47,14 @@ func usualFix(id string) string {
 		return "get a mark certificate (VMC or CMC) and name its URL in a="
 	case "mtasts.txt-missing":
 		return "serve a policy in testing mode and publish its record, unless the hosts have DANE"
+	case "mtasts.status":
+		return "let the web server answer 200 with the policy at /.well-known/mta-sts.txt"
+	case "mtasts.too-large":
+		return "serve the policy alone: some lines of plain text"
+	case "mtasts.pattern-unused":
+		return "drop the line, unless the host is to be an MX host soon"
+	case "mtasts.max-age-range":
+		return "write a number of seconds, such as 604800 for a week; 31557600 is the most"
 	}
 	return ""
 }
