@@ -100,7 +100,7 @@ func mxChecks() []Check {
 			if len(h.addrs()) > 0 || !h.A.Exists {
 				return nil
 			}
-			return []verdict{fail("nobody can connect to it", addrQuestions(h.Name)...).at(h.Name.String()).by(f.sideOf(h.Name)).mend("give it an A or AAAA record")}
+			return []verdict{fail("nobody can connect to it", addrQuestions(h.Name)...).at(h.Name.String()).by(f.dataOf(h.Name)).mend("give it an A or AAAA record")}
 		})},
 		{"mx.nxdomain", "an MX host does not exist", Error, []string{"RFC 5321 §5.1"}, eachHost(func(f *Facts, h Host) []verdict {
 			if h.A.Err != nil && h.AAAA.Err != nil {
@@ -114,7 +114,7 @@ func mxChecks() []Check {
 		{"mx.private-address", "an MX host has an address that the world cannot reach", Error, []string{"RFC 1918 §5", "RFC 6890"}, eachHost(func(f *Facts, h Host) (all []verdict) {
 			for _, addr := range h.addrs() {
 				if f.unreachable(addr) {
-					all = append(all, fail(fmt.Sprintf("%s is said to be at %s", h.Name, addr), addrQuestions(h.Name)...).at(addr.String()).by(f.sideOf(h.Name)).mend("publish the address that the world sees"))
+					all = append(all, fail(fmt.Sprintf("%s is said to be at %s", h.Name, addr), addrQuestions(h.Name)...).at(addr.String()).by(f.dataOf(h.Name)).mend("publish the address that the world sees"))
 				}
 			}
 			return all
@@ -258,6 +258,14 @@ func (f *Facts) sideOf(host dns.Name) Blame {
 		return ZoneServers
 	}
 	return MXHost
+}
+
+// dataOf is whose it is that what stands at a host's name is wrong, though it could be asked for.
+func (f *Facts) dataOf(host dns.Name) Blame {
+	if side := f.sideOf(host); side != ZoneServers {
+		return side
+	}
+	return ZoneData
 }
 
 // hostName: letters, digits and hyphens, and a top level that is no number (RFC 1123 §2.1).

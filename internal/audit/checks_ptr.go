@@ -57,11 +57,12 @@ func (r Reverse) question() dns.Question {
 
 func eachReverse(judge func(*Facts, Reverse) []verdict) func(*Facts) []verdict {
 	return needHosts(func(f *Facts) []verdict {
-		if len(f.Reverse) == 0 {
-			return na("no MX host has an address that is known")
+		some := slices.DeleteFunc(slices.Clone(f.Reverse), func(r Reverse) bool { return f.unreachable(r.Addr) })
+		if len(some) == 0 { // who has a private one has mx.private-address, and nobody can give it a name
+			return na("no MX host has an address that is known and the world's")
 		}
 		var all []verdict
-		for _, r := range f.Reverse {
+		for _, r := range some {
 			for _, v := range judge(f, r) {
 				all = append(all, v.at(r.Addr.String()))
 			}

@@ -24,6 +24,8 @@ func doubtZoo() []animal {
 		sessions, programs,
 		{why: "MX hosts whose addresses nobody can ask for", drop: []string{"@ MX"}, add: "@ MX 10 mx.lost.com.\n", com: "lost NS ns.lost\nns.lost A 192.0.2.99\n", hosts: map[string]dnstest.Behaviour{"192.0.2.99": dnstest.Silent},
 			smtp: mailHosts(nil), anyMore: true, passes: "smtp.unreachable", unknown: "smtp.unreachable@mx-host@example.com smtp.open-relay@mx-host@example.com"},
+		{why: "an MX host of the zone without an address is the zone's own doing", add: "@ MX 30 bare\nbare TXT \"here\"\n", fails: "mx.no-address", blamed: "mx.no-address@zone@bare.example.com"},
+		{why: "a private address of an MX host, which nobody can give a name", add: "@ MX 30 inside\ninside A 10.0.0.25\ninside TXT \"v=spf1 a -all\"\n", fails: "mx.private-address", anyMore: true, passes: "ptr.missing", blamed: "mx.private-address@zone@10.0.0.25"},
 		{why: "a zone without keys is unsigned by its own choice", blamed: "dnssec.insecure@zone@example.com"},
 		{why: "a zone with keys is unsigned by its parent's", signed: &zone.Signing{}, noDS: true, fails: "dnssec.key-without-ds", anyMore: true, blamed: "dnssec.insecure@parent-zone@example.com"},
 	}
