@@ -526,12 +526,26 @@ func daneMismatch(f *Facts, v Visit, r tlsa.Result) []verdict {
 		return nil
 	}
 	one := fail(fmt.Sprintf("senders with DANE do not deliver to %s: %s", v.Host, clip(err.Error()))).by(MXHost)
+	if f.deliverable(v.Host) {
+		one = one.as(Error)
+	}
 	leaf := v.TLS.Leaf()
 	if leaf == nil {
 		return []verdict{one}
 	}
 	at := tlsaQuestion(r.Base).Name
 	return []verdict{one.mend("if the certificate is the host's own, and not of somebody in between, publish the record of its key, and leave the old one until its time is over", Change{"add", at.FQDN() + " TLSA " + tlsa.Of(leaf, tlsa.DANEEE, tlsa.SPKI, tlsa.SHA256).String()})}
+}
+
+// deliverable: senders with DANE can deliver to another MX host than this one.
+func (f *Facts) deliverable(but dns.Name) bool {
+	return slices.ContainsFunc(f.SMTP.Visits, func(v Visit) bool {
+		if v.Unasked || v.Host == but || !v.Listens() {
+			return false
+		}
+		r, dane := f.tlsa(v.Host)
+		return !dane || v.TLS != nil && v.TLS.DANE(r.Records, v.Began, f.daneNames(r)...) == nil
+	})
 }
 
 func daneName(f *Facts, v Visit, r tlsa.Result) []verdict {
