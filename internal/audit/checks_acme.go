@@ -59,7 +59,7 @@ func challengeDangling(f *Facts, c Challenge) []verdict {
 	}
 	if c.Free {
 		return []verdict{fail(fmt.Sprintf("it is an alias of %s, and the domain %s does not exist: who registers it can get certificates", c.TXT.Canonical, registered(c.TXT.Canonical)), c.question()).
-			mend("drop the alias", Change{"delete", c.Name.FQDN() + " CNAME " + c.TXT.Canonical.FQDN()})}
+			mend("drop the alias", Change{"delete", c.Name.FQDN() + " CNAME " + c.TXT.firstTarget().FQDN()})}
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ func autoconfChecks() []Check {
 	return []Check{
 		{"autoconf.srv-missing", "mail programs find no servers", Info, []string{"RFC 6186 §3", "RFC 8314 §5.1"}, needPrograms(srvMissing)},
 		{"autoconf.srv-target", "an SRV record leads nowhere", Warning, []string{"RFC 2782", "RFC 6186 §3.4"}, needServices(srvTarget)},
-		{"autoconf.srv-cert", "a server for mail programs has another name in its certificate", Warning, []string{"RFC 6186 §6", "RFC 8314 §5.1"}, needServices(srvCert)},
+		{"autoconf.srv-cert", "the certificate of a server for mail programs does not fit", Warning, []string{"RFC 6186 §6", "RFC 8314 §5.1"}, needServices(srvCert)},
 		{"autoconf.autoconfig-missing", "there is no autoconfig", Info, []string{"draft-ietf-mailmaint-autoconfig"}, needPrograms(autoconfigMissing)},
 		{"autoconf.autodiscover-missing", "there is no autodiscover", Info, []string{"MS-OXDISCO"}, needPrograms(autodiscoverMissing)},
 	}
@@ -136,6 +136,8 @@ func (f *Facts) srvCert(c Cert) (verdict, bool) {
 	case c.Leaf.VerifyHostname(c.Target.String()) != nil && c.Leaf.VerifyHostname(f.Domain.String()) != nil:
 		return fail(fmt.Sprintf("its certificate is for %s, and neither for it nor for %s", clipTo(quoted(strings.Join(c.Leaf.DNSNames, " ")), 200), f.Domain), asked...).
 			at(at).by(MXHost).mend("get a certificate with the name that the SRV record has"), true
+	case f.skew() != "":
+		return f.clockUnknown(asked...).at(at), true
 	case f.When.After(c.Leaf.NotAfter):
 		return fail("its certificate has ended on "+c.Leaf.NotAfter.UTC().Format("2006-01-02"), asked...).at(at).by(MXHost).mend("renew it"), true
 	case f.When.Before(c.Leaf.NotBefore):
@@ -193,5 +195,5 @@ func autodiscoverMissing(f *Facts) []verdict {
 	case srv.Err != nil:
 		return []verdict{unknown(f, srv.Err, ZoneServers, asked...)}
 	}
-	return []verdict{fail("Outlook asks autodiscover."+f.Domain.String()+" and _autodiscover._tcp, and finds nothing", asked...)}
+	return []verdict{fail("Outlook asks autodiscover."+f.Domain.String()+" and _autodiscover._tcp, and finds nothing", asked...).mend("if people use Outlook, give that name an address, or publish the SRV record")}
 }

@@ -110,7 +110,7 @@ func delegationChecks() []Check {
 			if s.SOA.Err != nil || s.SOA.Said.EDNS {
 				return nil
 			}
-			return []verdict{fail(s.Name.String()+" answers without EDNS", f.soaQuestion()).at(s.Addr.String()).by(ZoneServers)}
+			return []verdict{fail(s.Name.String()+" answers without EDNS", f.soaQuestion()).at(s.Addr.String()).by(ZoneServers).mend("update it, or see whether a firewall before it takes the option out")}
 		})},
 		{"deleg.recursion-open", "a name server offers recursion to strangers", Warning, []string{"RFC 5358 §4"}, askedServer(func(f *Facts, s Server) []verdict {
 			if s.SOA.Err != nil || !s.SOA.Said.Recursion {
@@ -208,13 +208,13 @@ func delegationChecks() []Check {
 			if soa.MName != dns.Root && hostName(soa.MName) {
 				return nil
 			}
-			return []verdict{fail(fmt.Sprintf("it names %q", soa.MName), f.soaQuestion())}
+			return []verdict{fail(fmt.Sprintf("it names %q", soa.MName), f.soaQuestion()).mend("name the host that has the zone first-hand")}
 		})},
 		{"soa.rname", "the SOA record names no mailbox", Notice, []string{"RFC 1035 §3.3.13", "RFC 2142 §7"}, eachSOA(func(f *Facts, soa dns.SOA) []verdict {
 			if soa.RName.CountLabels() > 2 && !strings.Contains(soa.RName.String(), "@") {
 				return nil
 			}
-			return []verdict{fail(fmt.Sprintf("it names %q; hostmaster@example.com is written hostmaster.example.com", soa.RName), f.soaQuestion())}
+			return []verdict{fail(fmt.Sprintf("it names %q; hostmaster@example.com is written hostmaster.example.com", soa.RName), f.soaQuestion()).mend("name a mailbox that somebody reads, best in another domain")}
 		})},
 		{"soa.timers", "the SOA record's times are unusual", Notice, []string{"RFC 1912 §2.2", "RFC 2308 §5"}, eachSOA(soaTimers)},
 		{"soa.missing", "the zone has no SOA record", Error, []string{"RFC 1035 §5.2"}, soaCount(0, "there is none at the apex")},
@@ -348,7 +348,8 @@ func askedServer(judge func(*Facts, Server) []verdict) func(*Facts) []verdict {
 func delegAbsent(f *Facts) []verdict {
 	switch {
 	case f.Zone.Absent:
-		v := fail("the servers of "+zoneText(f.above())+" say that there is no such name", f.soaAt(f.Domain), f.q(dns.TypeMX))
+		v := fail("the servers of "+zoneText(f.above())+" say that there is no such name", f.soaAt(f.Domain), f.q(dns.TypeMX)).
+			mend("add records for the name, or see whether it is another one that is meant")
 		if f.private() {
 			v.detail += ", while the resolver knows it: it has a view of its own, and nobody outside sees that"
 		}
@@ -394,9 +395,11 @@ func delegNoServer(f *Facts) []verdict {
 	if slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return stopped(s.SOA.Err) }) {
 		return []verdict{f.zoneUnknown(f.soaQuestion()).by(Nobody)}
 	}
-	v := fail("none of the servers answers for the zone, while others on the internet are heard", f.soaQuestion(), f.nsQuestion()).by(ZoneServers).sure(Confirmed)
+	v := fail("none of the servers answers for the zone, while others on the internet are heard", f.soaQuestion(), f.nsQuestion()).by(ZoneServers).sure(Confirmed).
+		mend("see that the servers run, have the zone, and get questions from everywhere")
 	if len(f.Zone.Servers) == 0 {
 		v.blame, v.detail = ParentZone, "the parent names servers, and none has an address"
+		v = v.mend("give the servers addresses, or have the registrar name others")
 	}
 	return []verdict{v}
 }
@@ -419,7 +422,7 @@ func (f *Facts) deaf(s Server, err error, how string) []verdict {
 	case !f.rootsHeard() && f.live() == 0:
 		return []verdict{{status: Unknown, blame: LocalNetwork, target: s.Addr.String(), detail: clip(err.Error()), asked: []dns.Question{f.soaQuestion()}}}
 	}
-	return []verdict{fail(fmt.Sprintf("%s does not answer %s: %v", s.Name, how, err), f.soaQuestion()).at(s.Addr.String()).by(ZoneServers)}
+	return []verdict{fail(fmt.Sprintf("%s does not answer %s: %v", s.Name, how, err), f.soaQuestion()).at(s.Addr.String()).by(ZoneServers).mend("see that it runs, and that no firewall keeps questions to port 53 from it")}
 }
 
 // tcpHeard reports whether anybody outside was heard over TCP: many networks let none out.
@@ -542,7 +545,7 @@ func soaTimers(f *Facts, soa dns.SOA) []verdict {
 	if len(odd) == 0 {
 		return nil
 	}
-	return []verdict{fail(strings.Join(odd, "; "), f.soaQuestion())}
+	return []verdict{fail(strings.Join(odd, "; "), f.soaQuestion()).mend("usual are, in seconds, a refresh of 14400, a retry of 3600, an expire of 1209600 and a minimum of 3600")}
 }
 
 // soaCount fails at servers with no SOA record, or with this many or more.
@@ -551,7 +554,7 @@ func soaCount(many int, detail string) func(*Facts) []verdict {
 		for _, s := range f.Zone.Servers {
 			n := len(soaRecords(f, s))
 			if s.SOA.serves() && (many == 0 && n == 0 || many > 0 && n >= many) {
-				all = append(all, fail(detail, f.soaQuestion()).at(s.Addr.String()))
+				all = append(all, fail(detail, f.soaQuestion()).at(s.Addr.String()).mend("the zone has exactly one, at its apex"))
 			}
 		}
 		return all

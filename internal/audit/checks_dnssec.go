@@ -26,7 +26,11 @@ func dnssecChecks() []Check {
 			if len(f.Zone.Referral.DS) > 0 {
 				return nil
 			}
-			return []verdict{fail("its parent has no DS record for it", f.soaAt(f.Domain)).by(ParentZone)}
+			side, fix := ZoneData, "sign the zone, and then have the registrar set the DS record"
+			if len(f.Zone.Keys.Records) > 0 { // dnssec.key-without-ds
+				side, fix = ParentZone, "have the registrar set the DS record"
+			}
+			return []verdict{fail("its parent has no DS record for it", f.soaAt(f.Domain)).by(side).mend(fix)}
 		})},
 		{"dnssec.ds-without-key", "the parent's DS records mean no key of the zone", Critical, []string{"RFC 4035 §2.4"}, needKeys(func(f *Facts, keys []dns.Key) []verdict {
 			for _, ds := range f.Zone.Referral.DS {
@@ -199,7 +203,7 @@ func caaChecks() []Check {
 			if fault == "" {
 				return nil
 			}
-			return []verdict{fail(fmt.Sprintf("%s %s: %s", c.Tag, quoted(c.Value), fault), set.question()).at(set.At.String())}
+			return []verdict{fail(fmt.Sprintf("%s %s: %s", c.Tag, quoted(c.Value), fault), set.question()).at(set.At.String()).mend("correct the value: as long as it is wrong, authorities may take it for a ban")}
 		})},
 		{"caa.critical-unknown", "a CAA record forbids every authority to issue", Error, []string{"RFC 8659 §4.1"}, eachCAA(func(set CAA, c dns.CAA) []verdict {
 			if !c.Critical || slices.Contains(caaTags, c.Tag) {

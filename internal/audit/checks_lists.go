@@ -81,7 +81,11 @@ func domainListed(f *Facts) []verdict {
 	if len(f.Lists.Domain) == 0 {
 		return []verdict{{status: Skipped, detail: "no list of domains is asked"}}
 	}
-	return []verdict{listed(f, f.Lists.Domain, ThirdParty, blocklist.Listed, blocklist.Mixed)}
+	v := listed(f, f.Lists.Domain, ThirdParty, blocklist.Listed, blocklist.Mixed)
+	if v.status == Fail {
+		v = v.mend("find out who sends in its name or has changed its web pages, end it, and then ask the list: " + removal(f.Lists.Domain, blocklist.Listed, blocklist.Mixed))
+	}
+	return []verdict{v}
 }
 
 // listed says which of the lists have the target with a code of these classes, and what they say

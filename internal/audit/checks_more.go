@@ -37,7 +37,7 @@ func resolverFails(f *Facts) []verdict {
 	if len(failed) < fewFailures || len(failed)*failureShare < asked {
 		return nil
 	}
-	return []verdict{fail(fmt.Sprintf("of %d questions it failed at %d that the zone's servers answer", asked, len(failed)), failed[:fewFailures]...).by(LocalResolver)}
+	return []verdict{fail(fmt.Sprintf("of %d questions it failed at %d that the zone's servers answer", asked, len(failed)), failed[:fewFailures]...).by(LocalResolver).mend(ownResolver)}
 }
 
 // resolverTakesForged: a resolver that validates gives no data that it cannot trust. One that
@@ -57,7 +57,7 @@ func resolverTakesForged(f *Facts) []verdict {
 	case f.MX.Err != nil:
 		return nil
 	}
-	return []verdict{fail("it refuses other forged names, and gives this domain's records, though the DS records above mean no key of the zone", f.q(dns.TypeMX), f.keyQuestion()).by(LocalResolver)}
+	return []verdict{fail("it refuses other forged names, and gives this domain's records, though the DS records above mean no key of the zone", f.q(dns.TypeMX), f.keyQuestion()).by(LocalResolver).mend("look for exceptions from validation in its configuration, and compare its trust anchor with IANA's")}
 }
 
 // intercepted: root servers have authority over the root. Who answers in their place with none,

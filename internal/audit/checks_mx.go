@@ -100,7 +100,7 @@ func mxChecks() []Check {
 			if len(h.addrs()) > 0 || !h.A.Exists {
 				return nil
 			}
-			return []verdict{fail("nobody can connect to it", addrQuestions(h.Name)...).at(h.Name.String()).by(f.sideOf(h.Name)).mend("give it an A or AAAA record")}
+			return []verdict{fail("nobody can connect to it", addrQuestions(h.Name)...).at(h.Name.String()).by(f.dataOf(h.Name)).mend("give it an A or AAAA record")}
 		})},
 		{"mx.nxdomain", "an MX host does not exist", Error, []string{"RFC 5321 §5.1"}, eachHost(func(f *Facts, h Host) []verdict {
 			if h.A.Err != nil && h.AAAA.Err != nil {
@@ -114,7 +114,7 @@ func mxChecks() []Check {
 		{"mx.private-address", "an MX host has an address that the world cannot reach", Error, []string{"RFC 1918 §5", "RFC 6890"}, eachHost(func(f *Facts, h Host) (all []verdict) {
 			for _, addr := range h.addrs() {
 				if f.unreachable(addr) {
-					all = append(all, fail(fmt.Sprintf("%s is said to be at %s", h.Name, addr), addrQuestions(h.Name)...).at(addr.String()).by(f.sideOf(h.Name)).mend("publish the address that the world sees"))
+					all = append(all, fail(fmt.Sprintf("%s is said to be at %s", h.Name, addr), addrQuestions(h.Name)...).at(addr.String()).by(f.dataOf(h.Name)).mend("publish the address that the world sees"))
 				}
 			}
 			return all
@@ -134,7 +134,7 @@ func mxChecks() []Check {
 			for _, h := range f.Hosts {
 				for _, addr := range h.addrs() {
 					if other, known := at[addr]; known && other != h.Name {
-						all = append(all, fail(fmt.Sprintf("%s and %s have the address %s", other, h.Name, addr), append(addrQuestions(h.Name), addrQuestions(other)...)...).at(addr.String()))
+						all = append(all, fail(fmt.Sprintf("%s and %s have the address %s", other, h.Name, addr), append(addrQuestions(h.Name), addrQuestions(other)...)...).at(addr.String()).mend("put one of them elsewhere, or drop its record: both are gone at the same time"))
 					} else {
 						at[addr] = h.Name
 					}
@@ -153,7 +153,7 @@ func mxChecks() []Check {
 				}
 				asked = append(asked, dns.Question{Name: h.Name, Type: dns.TypeAAAA})
 			}
-			return []verdict{fail("hosts with IPv6 alone cannot send here", asked...)}
+			return []verdict{fail("hosts with IPv6 alone cannot send here", asked...).mend("give one an AAAA record, once it listens there and the address has a name")}
 		})},
 		{"mx.too-many", "there are more MX records than SPF looks at", Warning, []string{"RFC 7208 §4.6.4"}, needMX(func(f *Facts, records []dns.MX) []verdict {
 			if len(records) <= manyMX {
@@ -258,6 +258,14 @@ func (f *Facts) sideOf(host dns.Name) Blame {
 		return ZoneServers
 	}
 	return MXHost
+}
+
+// dataOf is whose it is that what stands at a host's name is wrong, though it could be asked for.
+func (f *Facts) dataOf(host dns.Name) Blame {
+	if side := f.sideOf(host); side != ZoneServers {
+		return side
+	}
+	return ZoneData
 }
 
 // hostName: letters, digits and hyphens, and a top level that is no number (RFC 1123 §2.1).

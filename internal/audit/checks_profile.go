@@ -53,7 +53,7 @@ func dmarcParked(f *Facts) []verdict {
 	if f.DMARC.Domain == f.Domain {
 		do = "replace"
 	}
-	return []verdict{fail("the policy is not reject", asked).mend("refuse all", Change{do, asked.Name.FQDN() + ` TXT "v=DMARC1; p=reject"`})}
+	return []verdict{fail("the policy is not reject", asked).mend("refuse all, and keep rua where there is one", Change{do, asked.Name.FQDN() + ` TXT "v=DMARC1; p=reject"`})}
 }
 
 func dmarcNotReject(f *Facts) []verdict {

@@ -57,11 +57,12 @@ func (r Reverse) question() dns.Question {
 
 func eachReverse(judge func(*Facts, Reverse) []verdict) func(*Facts) []verdict {
 	return needHosts(func(f *Facts) []verdict {
-		if len(f.Reverse) == 0 {
-			return na("no MX host has an address that is known")
+		some := slices.DeleteFunc(slices.Clone(f.Reverse), func(r Reverse) bool { return f.unreachable(r.Addr) })
+		if len(some) == 0 { // who has a private one has mx.private-address, and nobody can give it a name
+			return na("no MX host has an address that is known and the world's")
 		}
 		var all []verdict
-		for _, r := range f.Reverse {
+		for _, r := range some {
 			for _, v := range judge(f, r) {
 				all = append(all, v.at(r.Addr.String()))
 			}
@@ -126,7 +127,11 @@ func ptrConfirmed(f *Facts, r Reverse) []verdict {
 		family = "AAAA"
 	}
 	name := r.Names[0].Name
-	v := fail(names(r.PTR.Records)+" does not have the address", asked...).by(ThirdParty).
+	text := names(r.PTR.Records) + " does not have the address"
+	if len(r.Names) > 1 {
+		text = "none of its names has the address: " + names(r.PTR.Records)
+	}
+	v := fail(text, asked...).by(ThirdParty).
 		mend("give the name the address, or the address another name", Change{"add", fmt.Sprintf("%s %s %s", name.FQDN(), family, r.Addr)})
 	if f.Permitted[r.Addr] != spf.Pass { // receivers look at who sends
 		v = v.as(Warning)

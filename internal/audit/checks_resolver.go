@@ -22,7 +22,7 @@ func resolverChecks() []Check {
 			if f.Control.Took <= slow {
 				return nil
 			}
-			return []verdict{fail(fmt.Sprintf("it took %s to name the root servers", f.Control.Took.Round(time.Millisecond)), rootNS).by(LocalResolver)}
+			return []verdict{fail(fmt.Sprintf("it took %s to name the root servers", f.Control.Took.Round(time.Millisecond)), rootNS).by(LocalResolver).mend("see what it waits for: forwarders, IPv6 that leads nowhere, a full line")}
 		})},
 		{"resolver.servfail-rate", "the resolver fails at many names", Warning, []string{"RFC 1034 §5.3.3"}, resolverFails},
 		{"resolver.no-dnssec", "the resolver does not validate", Notice, []string{"RFC 4035 §3.2.3", "RFC 7672 §2.2"}, resolverNoDNSSEC},
@@ -45,7 +45,7 @@ func resolverUnreachable(f *Facts) []verdict {
 	if err == nil {
 		return nil
 	}
-	return []verdict{fail(clip(err.Error()), rootNS).by(f.blame(err, LocalResolver))}
+	return []verdict{fail(clip(err.Error()), rootNS).by(f.blame(err, LocalResolver)).mend("see that it runs and may be asked from here, and that questions to port 53 get out")}
 }
 
 // needResolver: a resolver that does not answer is not judged further.
@@ -75,7 +75,7 @@ func resolverNoDNSSEC(f *Facts) []verdict {
 	case f.Server.IsValid() && c != nil && c.Proved && c.Addrs.Err != nil:
 		return nil
 	case f.Server.IsValid() && c != nil && c.Proved:
-		return []verdict{fail(fmt.Sprintf("it answers for %s, whose DS records mean no key of the zone", c.Name), dns.Question{Name: c.Name, Type: dns.TypeA}).by(LocalResolver)}
+		return []verdict{fail(fmt.Sprintf("it answers for %s, whose DS records mean no key of the zone", c.Name), dns.Question{Name: c.Name, Type: dns.TypeA}).by(LocalResolver).mend(ownResolver)}
 	case f.Server.IsValid():
 		return na("whether another resolver validates cannot be told from here")
 	case f.Control.Signed.Err != nil:
@@ -85,7 +85,7 @@ func resolverNoDNSSEC(f *Facts) []verdict {
 	case f.Control.Signed.Said.Authentic:
 		return nil
 	}
-	return []verdict{fail("the root's signed answer was not validated", rootSOA).by(LocalResolver)}
+	return []verdict{fail("the root's signed answer was not validated", rootSOA).by(LocalResolver).mend("turn validation on, with a trust anchor that is current")}
 }
 
 func resolverStrips(f *Facts) []verdict {
@@ -97,7 +97,7 @@ func resolverStrips(f *Facts) []verdict {
 	case !f.rootSigned() || len(dns.Signatures(f.Control.Signed.Said.Answer)) > 0:
 		return nil
 	}
-	return []verdict{fail("a root server signs its answer, and the resolver gives it without", rootSOA).by(LocalResolver)}
+	return []verdict{fail("a root server signs its answer, and the resolver gives it without", rootSOA).by(LocalResolver).mend(ownResolver)}
 }
 
 func resolverRewrites(f *Facts) []verdict {
@@ -108,7 +108,7 @@ func resolverRewrites(f *Facts) []verdict {
 	case len(made.Records) == 0:
 		return nil
 	}
-	return []verdict{fail(fmt.Sprintf("a top-level name that nobody has is said to have the address %s", made.Records[0]), dns.Question{Name: made.Canonical, Type: dns.TypeA}).by(LocalResolver)}
+	return []verdict{fail(fmt.Sprintf("a top-level name that nobody has is said to have the address %s", made.Records[0]), dns.Question{Name: made.Canonical, Type: dns.TypeA}).by(LocalResolver).mend(ownResolver)}
 }
 
 // The extended errors by which a resolver says that it hides something: RFC 8914 §4.16 to §4.19.
@@ -132,7 +132,7 @@ func resolverFiltered(f *Facts) []verdict {
 		resolver := f.Server.IsValid() && x.Server == f.Server.String() && x.Transport == ""
 		if resolver && hiding(x.Extended) && !seen[bare(x.question)] {
 			seen[bare(x.question)] = true
-			all = append(all, fail(fmt.Sprintf("it hides %s by a policy of its own (extended error %d)", x.question, x.Extended), bare(x.question)).at(x.Name.String()).by(LocalResolver))
+			all = append(all, fail(fmt.Sprintf("it hides %s by a policy of its own (extended error %d)", x.question, x.Extended), bare(x.question)).at(x.Name.String()).by(LocalResolver).mend(ownResolver))
 		}
 	}
 	return all
@@ -145,7 +145,7 @@ func resolverNoTCP(f *Facts) []verdict {
 	case tcp.Err != nil && f.Control.Resolver.Err != nil:
 		return []verdict{unknown(f, tcp.Err, LocalResolver, rootNS)}
 	case tcp.Err != nil:
-		return []verdict{fail("answers that do not fit into a datagram are lost: "+clip(tcp.Err.Error()), rootNS).by(LocalResolver)}
+		return []verdict{fail("answers that do not fit into a datagram are lost: "+clip(tcp.Err.Error()), rootNS).by(LocalResolver).mend("let TCP to port 53 through, or use another resolver")}
 	}
 	return nil
 }
@@ -157,7 +157,7 @@ func resolverNoEDNS(f *Facts) []verdict {
 	case tcp.Err != nil:
 		return []verdict{unknown(f, tcp.Err, LocalResolver, rootNS)}
 	case !tcp.Said.EDNS:
-		return []verdict{fail("it answers without EDNS: no signatures come through, and each larger answer costs a connection", rootNS).by(LocalResolver)}
+		return []verdict{fail("it answers without EDNS: no signatures come through, and each larger answer costs a connection", rootNS).by(LocalResolver).mend(ownResolver)}
 	}
 	return nil
 }
@@ -171,7 +171,7 @@ func resolverDisagrees(f *Facts) []verdict {
 	case f.absent():
 		return na("the domain does not exist, by either")
 	case f.private():
-		return []verdict{fail("the resolver knows the domain, and the servers of "+zoneText(f.above())+" deny it: what is said here of its mail is the resolver's own view", f.q(dns.TypeMX), f.soaAt(f.Domain)).by(LocalResolver)}
+		return []verdict{fail("the resolver knows the domain, and the servers of "+zoneText(f.above())+" deny it: what is said here of its mail is the resolver's own view", f.q(dns.TypeMX), f.soaAt(f.Domain)).by(LocalResolver).mend("to judge what the world sees, ask without --server")}
 	case theirs == nil:
 		return []verdict{f.zoneUnknown(f.q(dns.TypeMX))}
 	case !agreed:
@@ -206,7 +206,7 @@ func netNoIPv6(f *Facts) []verdict {
 	case four == 0:
 		return []verdict{{status: Unknown, blame: LocalNetwork, detail: "nobody outside could be heard"}}
 	}
-	return []verdict{fail(fmt.Sprintf("%d questions over IPv6 and none was answered, while %d were over IPv4", sixTried, four)).by(LocalNetwork)}
+	return []verdict{fail(fmt.Sprintf("%d questions over IPv6 and none was answered, while %d were over IPv4", sixTried, four)).by(LocalNetwork).mend("mend this host's way out over IPv6, or turn it off")}
 }
 
 // heardAll gives what all the servers said that were asked by themselves.

@@ -60,6 +60,11 @@ func needVisits(judge func(*Facts, []Visit) []verdict) func(*Facts) []verdict {
 		}
 		visits := slices.DeleteFunc(slices.Clone(f.SMTP.Visits), func(v Visit) bool { return v.Unasked })
 		if len(visits) == 0 {
+			for _, h := range f.Hosts {
+				if len(h.addrs()) == 0 && h.err() != nil {
+					return []verdict{unknown(f, h.err(), f.sideOf(h.Name), addrQuestions(h.Name)...)}
+				}
+			}
 			return na("no MX host has an address to connect to")
 		}
 		return judge(f, visits)
@@ -368,15 +373,21 @@ func certChain(f *Facts, v Visit) []verdict {
 
 func certExpired(f *Facts, v Visit) []verdict {
 	err := v.TLS.Dates(v.Began)
-	if err == nil {
+	switch {
+	case f.skew() != "":
+		return []verdict{f.clockUnknown()}
+	case err == nil:
 		return nil
 	}
 	return []verdict{fail(err.Error()).by(MXHost).as(f.wanted()).mend("renew it, and let the server read the new one")}
 }
 
-func certExpiring(_ *Facts, v Visit) []verdict {
+func certExpiring(f *Facts, v Visit) []verdict {
 	leaf := v.TLS.Leaf()
-	if leaf == nil || v.TLS.Dates(v.Began) != nil {
+	switch {
+	case f.skew() != "":
+		return []verdict{f.clockUnknown()}
+	case leaf == nil || v.TLS.Dates(v.Began) != nil:
 		return nil // smtp.cert-expired
 	}
 	left, life := leaf.NotAfter.Sub(v.Began), leaf.NotAfter.Sub(leaf.NotBefore)
@@ -515,12 +526,26 @@ func daneMismatch(f *Facts, v Visit, r tlsa.Result) []verdict {
 		return nil
 	}
 	one := fail(fmt.Sprintf("senders with DANE do not deliver to %s: %s", v.Host, clip(err.Error()))).by(MXHost)
+	if f.deliverable(v.Host) {
+		one = one.as(Error)
+	}
 	leaf := v.TLS.Leaf()
 	if leaf == nil {
 		return []verdict{one}
 	}
 	at := tlsaQuestion(r.Base).Name
-	return []verdict{one.mend("publish the record of the key in use, and leave the old one until its time is over", Change{"add", at.FQDN() + " TLSA " + tlsa.Of(leaf, tlsa.DANEEE, tlsa.SPKI, tlsa.SHA256).String()})}
+	return []verdict{one.mend("if the certificate is the host's own, and not of somebody in between, publish the record of its key, and leave the old one until its time is over", Change{"add", at.FQDN() + " TLSA " + tlsa.Of(leaf, tlsa.DANEEE, tlsa.SPKI, tlsa.SHA256).String()})}
+}
+
+// deliverable: senders with DANE can deliver to another MX host than this one.
+func (f *Facts) deliverable(but dns.Name) bool {
+	return slices.ContainsFunc(f.SMTP.Visits, func(v Visit) bool {
+		if v.Unasked || v.Host == but || !v.Listens() {
+			return false
+		}
+		r, dane := f.tlsa(v.Host)
+		return !dane || v.TLS != nil && v.TLS.DANE(r.Records, v.Began, f.daneNames(r)...) == nil
+	})
 }
 
 func daneName(f *Facts, v Visit, r tlsa.Result) []verdict {
@@ -571,7 +596,7 @@ func port25Blocked(f *Facts) []verdict {
 		return []verdict{{status: Unknown, blame: Nobody, detail: "we stopped before it was known"}}
 	case len(tried) >= enoughControls:
 		return []verdict{fail(fmt.Sprintf("nobody can be reached at port 25, neither the MX hosts nor %d hosts elsewhere: %s", len(tried), clip(tried[0].Error))).by(LocalNetwork).
-			mend("ask from another network, or leave out the mail servers")}
+			mend("ask from another network, or leave out the mail servers (--no-smtp)")}
 	case s.ControlErr != nil:
 		return []verdict{unknown(f, s.ControlErr, ThirdParty)}
 	}

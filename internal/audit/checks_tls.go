@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -93,7 +94,7 @@ func stsStatus(f *Facts) []verdict {
 	s := stsPolicy(f)
 	switch {
 	case f.MTASTS != nil && s.none == "" && errors.As(f.MTASTS.PolicyErr, &e) && e.ID == "mtasts.status":
-		return []verdict{fail(clip(e.Fault), s.asked...).by(PolicyHost).mend(e.Fix)}
+		return []verdict{fail(clip(e.Fault), s.asked...).by(PolicyHost).mend(cmp.Or(e.Fix, usualFix(e.ID)))}
 	}
 	return linted("mtasts.status", stsPolicy)(f)
 }

@@ -106,7 +106,7 @@ func cnameCoexistence(f *Facts) []verdict {
 func wildcardMail(f *Facts) []verdict {
 	w := f.Names.Wild
 	asked := []dns.Question{{Name: w.Name, Type: dns.TypeMX}, {Name: w.Name, Type: dns.TypeA}}
-	text := ""
+	text, do := "", "add"
 	made := len(f.Control.NoSuch.Records) > 0 && len(w.A.Records) > 0 || w.Direct.serves() && w.Direct.Said.Rcode == dns.NXDomain
 	switch {
 	case w.Name.IsZero():
@@ -116,7 +116,7 @@ func wildcardMail(f *Facts) []verdict {
 	case w.MX.Err != nil:
 		return []verdict{unknown(f, w.MX.Err, ZoneServers, asked[0])}
 	case len(w.MX.Records) > 0 && !null(w.MX.Records):
-		text = fmt.Sprintf("mail for %s, which nobody has made, goes to %s", w.Name, w.MX.Records[0].Host)
+		text, do = fmt.Sprintf("mail for %s, which nobody has made, goes to %s", w.Name, w.MX.Records[0].Host), "replace"
 	case len(w.MX.Records) > 0 || !w.MX.Exists:
 		return nil
 	case w.A.Err != nil:
@@ -127,7 +127,7 @@ func wildcardMail(f *Facts) []verdict {
 		text = fmt.Sprintf("mail for %s, which nobody has made, goes to %s, for want of an MX record", w.Name, w.A.Records[0])
 	}
 	return []verdict{fail(text+"; DMARC's np never applies, and mistyped names do not bounce", asked...).
-		mend("unless that is meant, drop the wildcard or give it a null MX", Change{"add", "*." + f.Domain.FQDN() + " MX 0 ."})}
+		mend("unless that is meant, drop the wildcard or give it a null MX", Change{do, "*." + f.Domain.FQDN() + " MX 0 ."})}
 }
 
 func danglingCNAME(f *Facts) []verdict {
@@ -146,7 +146,7 @@ func danglingCNAME(f *Facts) []verdict {
 			case !a.A.Exists:
 				text = fmt.Sprintf("it is an alias of %s, which does not exist", a.A.Canonical)
 			}
-			all = append(all, fail(text, a.questions()...).at(a.Name.String()).mend("drop it", Change{"delete", a.Name.FQDN() + " CNAME " + a.A.Canonical.FQDN()}))
+			all = append(all, fail(text, a.questions()...).at(a.Name.String()).mend("drop it", Change{"delete", a.Name.FQDN() + " CNAME " + a.A.firstTarget().FQDN()}))
 		}
 	}
 	return all

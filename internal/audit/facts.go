@@ -77,6 +77,14 @@ type Fact[T any] struct {
 // fact takes what a typed lookup gives.
 func fact[T any](set dns.Set[T], err error) Fact[T] { return Fact[T]{set, err} }
 
+// firstTarget gives what the alias at the name itself says, which others may follow.
+func (f Fact[T]) firstTarget() dns.Name {
+	if len(f.Aliases) > 1 {
+		return f.Aliases[1]
+	}
+	return f.Canonical
+}
+
 // Control is what is known of our own side, by questions whose answers are the same for
 // everybody.
 type Control struct {

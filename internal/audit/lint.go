@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"strings"
 
 	"mxward/internal/dns"
@@ -47,7 +48,7 @@ func (s survey) verdict(found lint.Finding) verdict {
 	if found.Found != "" {
 		text = quoted(found.Found) + ": " + text
 	}
-	v := fail(clip(text), s.asked...).at(found.Domain).as(Severity(found.Severity)).mend(clip(found.Fix))
+	v := fail(clip(text), s.asked...).at(found.Domain).as(Severity(found.Severity)).mend(clip(cmp.Or(found.Fix, usualFix(found.ID))))
 	if s.change != nil {
 		v.fix.Records = s.change(found)
 	}
@@ -80,7 +81,7 @@ func inDoubt(look func(*Facts) ([]dns.Question, error), detail string) func(*Fac
 		if !side.theirs() || !f.confirms(err) {
 			return []verdict{unknown(f, err, ZoneServers, asked...)}
 		}
-		return []verdict{fail(detail+": "+clip(err.Error()), asked...).by(side)}
+		return []verdict{fail(detail+": "+clip(err.Error()), asked...).by(side).mend("see that the zone's servers answer this question, and that its signatures hold")}
 	}
 }
 

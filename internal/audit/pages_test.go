@@ -70,7 +70,24 @@ func pageTop(c Check, blame string) string {
 	if refs == "" {
 		refs = "none"
 	}
-	return "# " + c.ID + ": " + c.Title + "\n\nSeverity: " + string(c.Severity) + ". Standards: " + refs + ". Usually to blame: " + blame + "\n"
+	return "# " + c.ID + ": " + c.Title + "\n\nSeverity: " + pageSeverity(c) + ". Standards: " + refs + ". Usually to blame: " + blame + "\n"
+}
+
+// pageSeverity is that of the table or, where the default profile does not look at the row, that of
+// the profiles that do.
+func pageSeverity(c Check) string {
+	if c.Severity != outside {
+		return string(c.Severity)
+	}
+	var some []string
+	for _, p := range Profiles() {
+		for _, other := range p.Checks() {
+			if other.ID == c.ID && other.Severity != outside {
+				some = append(some, string(other.Severity)+" with `--profile "+string(p)+"`, else not looked at")
+			}
+		}
+	}
+	return strings.Join(some, ", ")
 }
 
 // pageSections: all are there, in their order, none is empty, and no page is another's copy.

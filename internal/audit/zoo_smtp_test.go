@@ -204,7 +204,7 @@ func TestDANE(t *testing.T) {
 		}, both(key), "dane.rollover-unsafe/notice", "smtp.cert-expired smtp.cert-name"},
 		{"an expired certificate below an authority", func(ca *probetest.Authority, n probetest.Net) {
 			n[mx2At].TLS = ca.Server(-time.Hour, "mx2.example.com")
-		}, authority, "dane.mismatch/critical smtp.cert-expired/warning", ""},
+		}, authority, "dane.mismatch/error smtp.cert-expired/warning", ""},
 		{"no TLS, though there are TLSA records", func(_ *probetest.Authority, n probetest.Net) {
 			n[mx2At].Says = map[string]string{"EHLO": "250 mx2.example.com"}
 		}, authority, "smtp.starttls-missing/error", ""},

@@ -16,6 +16,9 @@ func TestZoo(t *testing.T) {
 			for _, f := range findings {
 				failed[f.ID] = failed[f.ID] || f.Status == Fail
 				passed[f.ID] = passed[f.ID] || f.Status == Pass
+				if f.Status == Fail && f.Severity != Info && f.Fix.Text == "" {
+					t.Errorf("%s says nothing of how to mend it: %s", f.ID, f.Detail)
+				}
 			}
 			a.compare(t, facts, findings)
 			conforms(t, document, facts.Domain, findings)
