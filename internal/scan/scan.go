@@ -45,8 +45,8 @@ type Sink interface {
 type Report struct {
 	Findings  []audit.Finding
 	Counts    map[audit.Status]int // of all findings; nil where Findings has all
-	Provider  string // of its mail hosts
-	Questions int    // packets that were sent for it
+	Provider  string               // of its mail hosts
+	Questions int                  // packets that were sent for it
 }
 
 // The limits; ours.

@@ -193,13 +193,13 @@ func find(tags []tag, name string) int {
 }
 
 // typed gives what people meant by what they typed.
-func typed(text string) string { return meant.Replace(text) }
+func typed(text string) string { return plainTyped.Replace(text) }
 
 const maxMended = 4096 // ours: octets of a text that Mend and Lint try to understand
 
 var (
-	// meant says what people write where they mean something else.
-	meant = strings.NewReplacer(
+	// plainTyped says what people write where they mean something else.
+	plainTyped = strings.NewReplacer(
 		"“", "", "”", "", "„", "", "‟", "", "«", "", "»", "", "‘", "", "’", "", "‚", "", `"`, "", "'", "",
 		"‐", "-", "‑", "-", "‒", "-", "–", "-", "—", "-", "−", "-", "；", ";", "＝", "=", "：", ":", "，", ",",
 		"\u00a0", " ", "\u202f", " ", "\t", " ", "\r", " ", "\n", " ", `\;`, ";", "&nbsp;", " ",
