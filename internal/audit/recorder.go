@@ -81,9 +81,9 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 			return dns.Answer{}, fmt.Errorf("resolve %s: %w", q, ctx.Err())
 		}
 	}
-	began := time.Now()
-	k.answer, k.err = r.resolver.Resolve(ctx, q)
-	e := newExchange(q, k.answer, k.err, began)
+	var at Times
+	k.answer, at, k.err = resolve(ctx, r.resolver, q)
+	e := newExchange(q, k.answer, k.err, at)
 	e.server = r.server
 	if r.server.IsValid() {
 		e.Server = r.server.String()
@@ -110,9 +110,8 @@ func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network strin
 	case !may:
 		return Heard{Server: server, Err: errSpent}
 	}
-	began := time.Now()
-	said, err := r.asker.Ask(ctx, server, network, q)
-	e := newExchange(q, said.Answer, err, began)
+	said, at, err := ask(ctx, r.asker, server, network, q)
+	e := newExchange(q, said.Answer, err, at)
 	e.server, e.Server, e.Transport = server, server.String(), network
 	r.note(e)
 	heard = Heard{Server: server, Said: said, Err: err}
@@ -137,6 +136,17 @@ func (r *recorder) note(e Exchange) {
 	r.log = append(r.log, e)
 	r.packets += e.packets
 	r.failed = r.failed || e.Error != ""
+}
+
+// took is how long the resolver took for a question.
+func (r *recorder) took(q dns.Question) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.log, func(e Exchange) bool { return e.question == q && e.Transport == "" })
+	if i < 0 {
+		return 0
+	}
+	return time.Duration(r.log[i].RTT * float64(time.Millisecond))
 }
 
 // sorted gives what was asked in an order that is the same each time.
@@ -167,11 +177,10 @@ func (r *recorder) failures() []dns.Question {
 	return failed
 }
 
-func newExchange(q dns.Question, answer dns.Answer, err error, began time.Time) Exchange {
-	took := time.Since(began)
+func newExchange(q dns.Question, answer dns.Answer, err error, at Times) Exchange {
 	e := Exchange{
 		Name: q.Name, Type: q.Type.String(), AA: answer.Authoritative, AD: answer.Authentic, Extended: answer.Extended,
-		RTT: float64(took.Round(time.Microsecond)) / float64(time.Millisecond), When: began.UTC(), question: q, err: err,
+		RTT: float64(at.Took.Round(time.Microsecond)) / float64(time.Millisecond), When: at.Began.UTC(), question: q, err: err,
 		records: answer.Answer, packets: answer.Packets,
 	}
 	if err != nil {
