@@ -57,6 +57,21 @@ type known struct {
 	err    error
 }
 
+// wait gives what is known, also to whom no time is left.
+func (k *known) wait(ctx context.Context, q dns.Question) (dns.Answer, error) {
+	select {
+	case <-k.done:
+		return k.answer, k.err
+	default:
+	}
+	select {
+	case <-k.done:
+		return k.answer, k.err
+	case <-ctx.Done():
+		return dns.Answer{}, fmt.Errorf("resolve %s: %w", q, ctx.Err())
+	}
+}
+
 // Resolve implements dns.Resolver.
 func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, error) {
 	r.mu.Lock()
@@ -74,12 +89,7 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	}
 	r.mu.Unlock()
 	if ok {
-		select {
-		case <-k.done:
-			return k.answer, k.err
-		case <-ctx.Done():
-			return dns.Answer{}, fmt.Errorf("resolve %s: %w", q, ctx.Err())
-		}
+		return k.wait(ctx, q)
 	}
 	var at Times
 	k.answer, at, k.err = resolve(ctx, r.resolver, q)

@@ -1,0 +1,72 @@
+package audit_test
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"mxward/internal/audit"
+	"mxward/internal/audit/render"
+	"mxward/internal/audit/tape"
+	"mxward/internal/dns"
+)
+
+// TestTape: each animal of the zoo is judged from its recording as it was when it was there, with
+// the same evidence, octet by octet.
+func TestTape(t *testing.T) {
+	for _, a := range audit.Zoo() {
+		t.Run(a.Why(), func(t *testing.T) {
+			t.Parallel()
+			a.Visit(t, func(t *testing.T, auditor *audit.Auditor, domain dns.Name, checks []audit.Check) {
+				var recording bytes.Buffer
+				recorder, err := tape.Record(&recording, auditor, []dns.Name{domain}, "test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				taped, end := recorder.Begin(auditor, domain)
+				want := document(t, taped.Gather(t.Context(), domain), checks)
+				end()
+				if err := recorder.Err(); err != nil {
+					t.Fatal(err)
+				}
+				played, err := tape.Read(&recording)
+				if err != nil {
+					t.Fatal(err)
+				}
+				again := played.Auditor(domain)
+				again.Lists = auditor.Lists // the zoo's own, which nobody knows by their zones
+				again.Plan, again.PlanKey, again.Message = auditor.Plan, auditor.PlanKey, auditor.Message
+				got := document(t, again.Gather(t.Context(), domain), checks)
+				if !bytes.Equal(got, want) {
+					t.Errorf("%s", firstDifference(got, want))
+				}
+			})
+		})
+	}
+}
+
+// document is all that is said about a domain, and then all that was asked.
+func document(t *testing.T, facts *audit.Facts, checks []audit.Check) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	for _, f := range audit.Judge(facts, checks) { // each in a line, for who has to find what differs
+		if err := render.JSON(&b, render.NewReport(facts, []audit.Finding{f}), true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, x := range facts.Log {
+		fmt.Fprintf(&b, "%s %s %s %s %s %v %s %s\n", x.Name, x.Type, x.Server, x.Rcode, x.Error, x.RTT, x.When, x.Records)
+	}
+	return b.Bytes()
+}
+
+// firstDifference gives the first line of got that is another in want.
+func firstDifference(got, want []byte) string {
+	theirs := bytes.Split(want, []byte("\n"))
+	for i, line := range bytes.Split(got, []byte("\n")) {
+		if i >= len(theirs) || !bytes.Equal(line, theirs[i]) {
+			return "got  " + string(line) + "\nwant " + string(theirs[min(i, len(theirs)-1)])
+		}
+	}
+	return "it ends early"
+}
