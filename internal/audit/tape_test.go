@@ -3,6 +3,7 @@ package audit_test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 
 	"mxward/internal/audit"
@@ -69,4 +70,49 @@ func firstDifference(got, want []byte) string {
 		}
 	}
 	return "it ends early"
+}
+
+// TestCutTape: what is missing of a recording is unknown. It makes nothing fail that did not, and
+// is held against nobody.
+func TestCutTape(t *testing.T) {
+	const cuts = 12 // of each
+	for _, a := range audit.Zoo() {
+		switch a.Why() {
+		case "a domain without fault", "through a resolver of somebody else", "MX hosts without fault", "MX hosts without fault, and MTA-STS", "no MX host answers, and others do":
+		default:
+			continue
+		}
+		t.Run(a.Why(), func(t *testing.T) {
+			t.Parallel()
+			a.Visit(t, func(t *testing.T, auditor *audit.Auditor, domain dns.Name, checks []audit.Check) {
+				var recording bytes.Buffer
+				recorder, err := tape.Record(&recording, auditor, []dns.Name{domain}, "test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				taped, end := recorder.Begin(auditor, domain)
+				failed := map[string]bool{}
+				for _, f := range audit.Judge(taped.Gather(t.Context(), domain), checks) {
+					failed[f.ID] = failed[f.ID] || f.Status == audit.Fail
+				}
+				end()
+				lines := bytes.SplitAfter(recording.Bytes(), []byte("\n"))
+				for i := range cuts {
+					n := 2 + i*(len(lines)-2)/cuts
+					played, err := tape.Read(bytes.NewReader(bytes.Join(lines[:n], nil)))
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, f := range audit.Judge(played.Auditor(domain).Gather(t.Context(), domain), checks) {
+						if f.Status == audit.Fail && !failed[f.ID] {
+							t.Errorf("of %d lines: %s %s: %s", n, f.ID, f.Target, f.Detail)
+						}
+						if f.Status == audit.Unknown && f.Blame != audit.Nobody && strings.Contains(f.Detail, audit.ErrNotRecorded.Error()) {
+							t.Errorf("of %d lines: %s is put on %s: %s", n, f.ID, f.Blame, f.Detail)
+						}
+					}
+				}
+			})
+		})
+	}
 }

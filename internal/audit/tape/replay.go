@@ -63,7 +63,7 @@ func Read(r io.Reader) (*Tape, error) {
 		var err error
 		switch torn := line[len(line)-1] != '\n' && !json.Valid(line); {
 		case size > maxFile:
-			err = fmt.Errorf("a recording has at most %d octets", maxFile)
+			err = fmt.Errorf("a recording has at most %d octets: name fewer domains", maxFile)
 		case n == 1:
 			err = t.header(line)
 		case torn:
