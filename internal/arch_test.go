@@ -47,7 +47,6 @@ var rooms = map[string][]string{
 	// the checks of a domain from outside: facts, and a table that judges them
 	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/...", "internal/probe", "internal/site"}, // site: what the plan wants is compared with what is there
 	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf", "internal/probe"},                                           // how a report looks, in each format
-	"internal/audit/tape":      {"internal/audit", "internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/mtasts", "internal/probe"}, // what an audit heard, taken down and played again
 	"internal/rdap":            {"internal/dns"},                                                                                                        // when a registration ends, by registries over HTTPS
 	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
 	"internal/probe/probetest": {},                                                                                                                      // tests
@@ -56,6 +55,8 @@ var rooms = map[string][]string{
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
 	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/store"}, // tests
+	// what an audit heard, taken down and played again
+	"internal/audit/tape": {"internal/audit", "internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/mtasts", "internal/probe"},
 	// 4: the wiring
 	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/...", "internal/smtp", "internal/queue", "internal/report", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
 	// 5: the small internet. It is above the wiring, so that its gate is the whole real

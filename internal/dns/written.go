@@ -44,6 +44,8 @@ func ReadRecord(text string) (RR, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("not the bytes of a record: %w", err)
+	case bare(rr):
+		return nil, errors.New("not the bytes of a record: it has no data")
 	case end != len(packed):
 		return nil, errors.New("not the bytes of a record: there are more of them")
 	}
@@ -56,14 +58,20 @@ func readLine(text string) (RR, error) {
 	}
 	parser := wire.NewZoneParser(strings.NewReader(text+"\n"), ".", "")
 	rr, ok := parser.Next()
-	if err := parser.Err(); err != nil || !ok {
+	if err := parser.Err(); err != nil || !ok || bare(rr) {
 		return nil, fmt.Errorf("not a record: %.80q", text)
 	}
 	return rr, nil
 }
 
+// bare reports a record without the data that its type must have: the library takes it for one.
+func bare(rr RR) bool {
+	const owner, ttl, class, typ = 1, 1, 1, 1
+	return rr.Header().Rrtype != wire.TypeAPL && len(strings.Fields(rr.String())) <= owner+ttl+class+typ
+}
+
 func pack(rr RR) ([]byte, error) {
-	buf := make([]byte, wire.Len(rr))
+	buf := make([]byte, wire.Len(rr)+1) // a TXT record without a text has an empty one
 	n, err := wire.PackRR(rr, buf, 0, nil, false)
 	if err != nil {
 		return nil, err
