@@ -27,6 +27,9 @@ func WriteRecord(rr RR) (string, error) {
 			return text, nil
 		}
 	}
+	if _, err := unpack(packed); err != nil {
+		return "", fmt.Errorf("write %s: %w", Type(rr.Header().Rrtype), err)
+	}
 	return packedMark + base64.StdEncoding.EncodeToString(packed), nil
 }
 
@@ -40,26 +43,30 @@ func ReadRecord(text string) (RR, error) {
 	if err != nil {
 		return nil, fmt.Errorf("not the bytes of a record: %w", err)
 	}
-	rr, end, err := wire.UnpackRR(packed, 0)
-	switch {
-	case err != nil:
+	rr, err := unpack(packed)
+	if err != nil {
 		return nil, fmt.Errorf("not the bytes of a record: %w", err)
-	case bare(rr):
-		return nil, errors.New("not the bytes of a record: it has no data")
-	case end != len(packed):
-		return nil, errors.New("not the bytes of a record: there are more of them")
 	}
 	return rr, nil
 }
 
+// readLine gives the record as it would be if it had come in a packet.
 func readLine(text string) (RR, error) {
+	wrong := fmt.Errorf("not a record: %.80q", text)
 	if strings.ContainsAny(text, "\n\r") || strings.HasPrefix(text, "$") || strings.HasPrefix(text, " ") {
-		return nil, fmt.Errorf("not a record: %.80q", text)
+		return nil, wrong
 	}
 	parser := wire.NewZoneParser(strings.NewReader(text+"\n"), ".", "")
 	rr, ok := parser.Next()
-	if err := parser.Err(); err != nil || !ok || bare(rr) {
-		return nil, fmt.Errorf("not a record: %.80q", text)
+	if parser.Err() != nil || !ok {
+		return nil, wrong
+	}
+	packed, err := pack(rr)
+	if err != nil {
+		return nil, wrong
+	}
+	if rr, err = unpack(packed); err != nil {
+		return nil, wrong
 	}
 	return rr, nil
 }
@@ -67,7 +74,11 @@ func readLine(text string) (RR, error) {
 // bare reports a record without the data that its type must have: the library takes it for one.
 func bare(rr RR) bool {
 	const owner, ttl, class, typ = 1, 1, 1, 1
-	return rr.Header().Rrtype != wire.TypeAPL && len(strings.Fields(rr.String())) <= owner+ttl+class+typ
+	switch rr.Header().Rrtype {
+	case wire.TypeAPL, wire.TypeNULL, wire.TypeOPT:
+		return false
+	}
+	return len(strings.Fields(rr.String())) <= owner+ttl+class+typ
 }
 
 func pack(rr RR) ([]byte, error) {
@@ -77,4 +88,21 @@ func pack(rr RR) ([]byte, error) {
 		return nil, err
 	}
 	return buf[:n], nil
+}
+
+func unpack(packed []byte) (RR, error) {
+	const least = 1 + 2 + 2 + 4 + 2 // the root, and no data; the library takes nothing for a record
+	if len(packed) < least {
+		return nil, errors.New("there are too few of them")
+	}
+	rr, end, err := wire.UnpackRR(packed, 0)
+	switch {
+	case err != nil:
+		return nil, err
+	case end != len(packed):
+		return nil, errors.New("there are more of them")
+	case bare(rr):
+		return nil, errors.New("it has no data")
+	}
+	return rr, nil
 }

@@ -23,6 +23,9 @@ func TestWrittenRecord(t *testing.T) {
 		{"the root", &wire.NS{Hdr: wire.RR_Header{Name: ".", Rrtype: wire.TypeNS, Class: wire.ClassINET, Ttl: 300}, Ns: "."}},
 		{"another class", &wire.TXT{Hdr: wire.RR_Header{Name: "version.bind.", Rrtype: wire.TypeTXT, Class: wire.ClassCHAOS}, Txt: []string{"9.18"}}},
 		{"a type that nobody knows", raw(65280, "00ff")},
+		{"no data, where that is allowed", &wire.APL{Hdr: wire.RR_Header{Name: "example.com.", Rrtype: wire.TypeAPL, Class: wire.ClassINET, Ttl: 300}}},
+		{"no data, of a type that nobody knows", raw(65280, "")},
+		{"octets that mean nothing", &wire.NULL{Hdr: wire.RR_Header{Name: "example.com.", Rrtype: wire.TypeNULL, Class: wire.ClassINET, Ttl: 300}, Data: "x\n"}},
 		{"a signature", &wire.RRSIG{Hdr: wire.RR_Header{Name: "example.com.", Rrtype: wire.TypeRRSIG, Class: wire.ClassINET, Ttl: 300}, TypeCovered: wire.TypeMX, Algorithm: 13, Labels: 2, OrigTtl: 300, Expiration: 4294967295, Inception: 0, KeyTag: 1, SignerName: "example.com.", Signature: "AAAA"}},
 	} {
 		text, err := WriteRecord(row.rr)

@@ -2,10 +2,10 @@ package tape
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,7 +25,8 @@ type Recorder struct {
 	mu   sync.Mutex
 	w    io.Writer
 	size int
-	err  error // the first; after it nothing more is written
+	lost error // the first of what could not be taken down
+	err  error // of the file: after it nothing more is written
 }
 
 // Record begins a tape of what a asks about domains.
@@ -42,7 +43,7 @@ func now() time.Time { return time.Now().UTC().Round(0) }
 func (r *Recorder) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.err
+	return cmp.Or(r.err, r.lost)
 }
 
 func (r *Recorder) put(line any) {
@@ -56,9 +57,11 @@ func (r *Recorder) put(line any) {
 	case r.err != nil:
 		return
 	case err != nil:
-		r.err = fmt.Errorf("write what was heard: %w", err)
+		r.lost = cmp.Or(r.lost, fmt.Errorf("write what was heard: %w", err))
+		return
 	case b.Len() > maxLine:
-		r.err = fmt.Errorf("an answer of %d octets: a line of a recording has at most %d", b.Len(), maxLine)
+		r.lost = cmp.Or(r.lost, fmt.Errorf("an answer of %d octets: a line of a recording has at most %d", b.Len(), maxLine))
+		return
 	case r.size+b.Len() > maxFile:
 		r.err = fmt.Errorf("a recording has at most %d octets: record fewer domains", maxFile)
 	}
@@ -69,11 +72,11 @@ func (r *Recorder) put(line any) {
 	r.size, r.err = r.size+n, err
 }
 
-// fail notes what could not be taken down.
-func (r *Recorder) fail(err error) {
+// lose notes what could not be taken down. It will not be known when the rest is played.
+func (r *Recorder) lose(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.err = errors.Join(r.err, err)
+	r.lost = cmp.Or(r.lost, err)
 }
 
 // Begin gives an auditor that asks as a does, for one domain, and is taken down; end ends that.
@@ -146,7 +149,7 @@ func (r *recording) question(line questionLine, at audit.Times, said dns.Said, e
 	line.Began, line.Took, line.Error = at.Began.UTC(), at.Took, faultOf(err)
 	if err == nil {
 		if line.Said, err = saidOf(said); err != nil {
-			r.fail(fmt.Errorf("take down the answer to %s %s: %w", line.Question.Name, line.Question.Type, err))
+			r.lose(fmt.Errorf("take down the answer to %s %s: %w", line.Question.Name, line.Question.Type, err))
 			return
 		}
 	}
