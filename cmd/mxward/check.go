@@ -66,6 +66,11 @@ is checked. --plan compares with a site plan; without DOMAIN, all of its domains
 does not count for the exit status. --since compares with the --json output of an earlier run
 and shows what is new, changed or gone; with --fail-on-new only what is new or worse counts.
 
+--record writes all that is heard to a file, question by question and visit by visit, and
+--replay judges such a file as of then, without the network: of all its domains, or those that
+are named. What is about judging and output can be given anew. A recording holds what was asked
+and what was answered, and nothing else; the plan and the message are not in it.
+
 Exit status: 0 nothing as bad as --fail-on; 1 something is; 2 usage, plan or baseline; 3
 nothing is, and what is unknown might be, or the resolver or the network here is at fault
 (with --fail-on-unknown that is 1); 4 a fault of mxward's own; 5 it was interrupted, and what
@@ -76,7 +81,9 @@ it printed is not all.`,
   mxward check example.com --format html --output example.com.html
   mxward check --plan mxward.toml --baseline known.toml
   mxward check --message - < message.eml
-  mxward check example.com --since yesterday.json --fail-on-new`,
+  mxward check example.com --since yesterday.json --fail-on-new
+  mxward check example.com --record example.com.tape
+  mxward check --replay example.com.tape --verbose`,
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
@@ -91,6 +98,7 @@ it printed is not all.`,
 	flags.BoolVar(&f.noSMTP, "no-smtp", false, "visit no mail host; what needs that is skipped")
 	f.probeFlags.add(cmd)
 	f.weighing(flags)
+	f.tapeFlags.add(flags)
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
 	flags.StringArrayVar(&f.senders, "sender", nil, "hold this `address`, which sends the domain's mail, against SPF; may be given again")
@@ -102,6 +110,7 @@ type checkFlags struct {
 	outputFlags
 	resolverFlags
 	probeFlags
+	tapeFlags
 	json, verbose bool
 	noSMTP        bool
 	selectors     []string
@@ -130,6 +139,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	if err == nil {
 		err = f.chooseFormat(cmd.Flags().Changed("format"))
 	}
+	if err == nil {
+		domains, err = f.play(cmd, domains)
+	}
 	if err != nil {
 		return usage(err)
 	}
@@ -139,6 +151,9 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	if domains, err = f.read(cmd, a, domains); err != nil {
 		return err
+	}
+	if err := f.tapeOver(a, domains); err != nil {
+		return usage(err)
 	}
 	out, err := f.open(cmd.OutOrStdout(), len(domains))
 	if err != nil {
@@ -161,7 +176,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 			return interrupted(fmt.Errorf("check %s: interrupted; what was printed is not all", domain))
 		}
 	}
-	if err := out.finish(); err != nil {
+	if err := errors.Join(out.finish(), f.close()); err != nil {
 		return err
 	}
 	return f.exit(domains, all)

@@ -22,11 +22,11 @@ func (f *checkFlags) readBaseline(stderr io.Writer) error {
 	if f.known, err = audit.ReadBaseline(in, f.baseline); err != nil {
 		return usage(fmt.Errorf("--baseline: %w", err))
 	}
-	for _, e := range f.known.Expired(time.Now()) {
+	for _, e := range f.known.Expired(f.now()) {
 		fmt.Fprintf(stderr, "%s:%d: %s at %s was to be ignored until %s, and counts again\n", f.baseline, e.Line, e.ID, e.Target, e.Until.AddDate(0, 0, -1).Format(time.DateOnly))
 	}
 	return nil
 }
 
 // ignore marks what the baseline has not count.
-func (f *checkFlags) ignore(findings []audit.Finding) { f.known.Mark(findings, time.Now()) }
+func (f *checkFlags) ignore(findings []audit.Finding) { f.known.Mark(findings, f.now()) }

@@ -58,7 +58,9 @@ func (f *checkFlags) chooseFormat(formatSet bool) error {
 }
 
 func (f *checkFlags) look(ctx context.Context, a *audit.Auditor, domain dns.Name) render.Report {
+	a, end := f.taped(a, domain)
 	facts := a.Gather(ctx, domain)
+	end()
 	return render.NewReport(facts, audit.Judge(facts, f.checks))
 }
 

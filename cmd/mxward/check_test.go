@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"os"
 	"testing"
@@ -9,15 +10,17 @@ import (
 
 	"mxward/internal/audit"
 	"mxward/internal/audit/render"
+	"mxward/internal/audit/tape"
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/dns/resolver"
 )
 
-// TestCheckJSON: the document is the one that was promised, key by key. UPDATE=1 writes it anew.
+// TestCheckJSON: the document is the one that was promised, key by key. UPDATE=1 writes it anew,
+// and the recording from which script/check-tape.txtar wants the same document.
 func TestCheckJSON(t *testing.T) {
 	const file = "testdata/check.golden.json"
-	var got bytes.Buffer
+	var got, recorded bytes.Buffer
 	synctest.Test(t, func(t *testing.T) { // whose clock is always the same
 		var n dnstest.Net
 		n.Serve("192.0.2.1", dnstest.Zone(t, ".", "@ 300 SOA ns.root.example. hostmaster.root.example. 1 2 3 4 5\n@ 300 NS ns.root.example.\nns.root.example. 300 A 192.0.2.1\ncom. 300 NS ns.com.\nns.com. 300 A 192.0.2.2\n"))
@@ -45,6 +48,10 @@ mail 300 CNAME ns1
 			t.Fatal(err)
 		}
 		domain := dns.MustName("example.com")
+		var err error
+		if f.recorder, err = tape.Record(&recorded, a, []dns.Name{domain}, "test"); err != nil {
+			t.Fatal(err)
+		}
 		report := f.look(t.Context(), a, domain)
 		report.Profile = f.profile
 		if err := render.JSON(&got, report, false); err != nil {
@@ -52,7 +59,7 @@ mail 300 CNAME ns1
 		}
 	})
 	if os.Getenv("UPDATE") != "" {
-		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
+		if err := errors.Join(os.WriteFile(file, got.Bytes(), 0o644), os.WriteFile("testdata/check.tape", recorded.Bytes(), 0o644)); err != nil {
 			t.Fatal(err)
 		}
 	}

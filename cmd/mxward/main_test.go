@@ -22,7 +22,7 @@ import (
 
 // TestMain makes this test binary the program itself when a script calls mxward.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"mxward": main})
+	testscript.Main(m, map[string]func(){"mxward": main, "nonet": nonet})
 }
 
 // TestScripts runs the program as a user would, from a shell (testdata/script/*.txtar).
@@ -109,11 +109,17 @@ friend 300 A   192.0.2.77
 	if err != nil {
 		t.Fatal(err)
 	}
-	mailHost := serveMail(t)
+	mailHost, huge := serveMail(t), hugeTape(t)
+	golden, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Files: scripts,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("MAILPORT", mailHost)
+			env.Setenv("HUGE", huge)
+			env.Setenv("GOLDEN", golden)
 			env.Setenv("DNS", known)
 			env.Setenv("DARK", dark.LocalAddr().String())
 			env.Setenv("WORLD", world)

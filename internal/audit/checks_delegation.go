@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -240,6 +241,8 @@ func (f *Facts) zoneUnknown(asked ...dns.Question) verdict {
 	switch err := f.Zone.Err; {
 	case f.intercepted():
 		v.blame, v.detail = LocalNetwork, "somebody on the way answers in the servers' place"
+	case errors.Is(err, ErrNotRecorded):
+		v.blame, v.detail = Nobody, clip(err.Error())
 	case err != nil && (!f.rootsHeard() || f.Zone.Parent == dns.Root):
 		v.blame, v.detail = LocalNetwork, "no root server could be asked: "+clip(err.Error())
 	case err != nil:
@@ -254,7 +257,10 @@ func (f *Facts) zoneUnknown(asked ...dns.Question) verdict {
 
 // silenceOf: where others outside are heard, it is the servers that are silent.
 func (f *Facts) silenceOf() Blame {
-	if f.rootsHeard() {
+	switch {
+	case slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return errors.Is(s.SOA.Err, ErrNotRecorded) }):
+		return Nobody
+	case f.rootsHeard():
 		return ZoneServers
 	}
 	return LocalNetwork

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -42,8 +43,11 @@ func resolverChecks() []Check {
 
 func resolverUnreachable(f *Facts) []verdict {
 	err := f.Control.Resolver.Err
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, ErrNotRecorded):
+		return []verdict{unknown(f, err, LocalResolver, rootNS)}
 	}
 	return []verdict{fail(clip(err.Error()), rootNS).by(f.blame(err, LocalResolver)).mend("see that it runs and may be asked from here, and that questions to port 53 get out")}
 }

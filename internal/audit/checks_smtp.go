@@ -150,9 +150,11 @@ func (f *Facts) sideOfEnd(v Visit) Blame {
 	switch {
 	case end.Trouble == probe.NoWay:
 		return LocalNetwork
+	case end.Trouble == probe.Stopped:
+		return Nobody
 	case end.Stage == mail.StageConnect && !f.way(v.Address.Addr()):
 		return LocalNetwork
-	case end.Trouble == probe.Stopped, end.Trouble == probe.TimedOut && end.TookMS < patientMS, end.Code/100 == 5:
+	case end.Trouble == probe.TimedOut && end.TookMS < patientMS, end.Code/100 == 5:
 		return Nobody
 	}
 	return MXHost

@@ -79,6 +79,8 @@ func stsHTTPS(f *Facts) []verdict {
 		return na(s.none)
 	case !errors.As(f.MTASTS.PolicyErr, &e) || e.ID != "mtasts.https-error":
 		return nil
+	case errors.Is(e, ErrNotRecorded):
+		return []verdict{unknown(f, e, PolicyHost, s.asked...)}
 	case !f.outsideHeard():
 		return []verdict{unknown(f, e, PolicyHost, s.asked...).by(LocalNetwork)}
 	}

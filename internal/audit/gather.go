@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -19,7 +20,6 @@ import (
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/mailauth/spf"
 	"mxward/internal/mailauth/tlsa"
-	"mxward/internal/probe"
 	"mxward/internal/site"
 )
 
@@ -60,7 +60,7 @@ type Auditor struct {
 	// Registry says when a domain's registration ends; nil leaves that out.
 	Registry func(ctx context.Context, domain dns.Name) (time.Time, error)
 	// SMTP visits the MX hosts; nil leaves them out, and so with every check that needs them.
-	SMTP *probe.Prober
+	SMTP Visitor
 	// Controls are domains whose MX hosts are known to answer: where none of the domain's own
 	// does, they say whether it is this network that lets nothing out to port 25.
 	Controls []dns.Name
@@ -69,7 +69,7 @@ type Auditor struct {
 	// Lists are the block lists and allow lists to ask; nil leaves them out.
 	Lists []blocklist.List
 	// Certs looks at the certificates of the servers that SRV records name; nil leaves them out.
-	Certs *CertLook
+	Certs CertSource
 	// Plan is the site's plan, to compare with; nil for none. PlanKey is the key that its
 	// reports are signed with, or nil.
 	Plan    *site.Plan
@@ -85,6 +85,10 @@ type Auditor struct {
 	Common *Common
 	// Probes is what the lists' test entries have said; nil asks them for each domain.
 	Probes *Probes
+	// Now is the time as of which all is judged; zero for that of the audit.
+	Now time.Time
+	// NoSuch is the label of the names that nobody has; "" makes one up for each.
+	NoSuch string
 }
 
 // Gather finds out all that the checks want to know about a domain.
@@ -92,11 +96,12 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
 	f := &Facts{
-		Domain: domain, Selectors: a.Selectors, When: time.Now().UTC(), Server: a.Server, Lab: a.AllowLoopback,
+		Domain: domain, Selectors: a.Selectors, When: cmp.Or(a.Now, time.Now()).UTC(), Server: a.Server, Lab: a.AllowLoopback,
 		Direct: map[dns.Question][]Heard{}, Plan: a.newPlanned(domain),
 	}
 	g := a.gatherer(f)
 	g.all(ctx, g.ourSide, g.zone, g.records)
+	g.deadZone()
 	g.all(ctx, g.where(g.guess, "dkim", "dmarc.spf-only-reject"))
 	g.more(ctx)
 	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
@@ -136,7 +141,7 @@ func (a *Auditor) gatherer(f *Facts) *gatherer {
 	if probes == nil {
 		probes = &Probes{}
 	}
-	return &gatherer{Auditor: a, facts: f, rec: rec, probes: probes}
+	return &gatherer{Auditor: a, facts: f, rec: rec, probes: probes, began: time.Now()}
 }
 
 // gatherer gathers the facts of one domain.
@@ -145,6 +150,7 @@ type gatherer struct {
 	facts  *Facts
 	rec    *recorder
 	probes *Probes
+	began  time.Time
 }
 
 // wants reports whether one of these ids or areas is to be judged.
@@ -159,6 +165,12 @@ func (g *gatherer) where(gather func(context.Context), words ...string) func(con
 	}
 	return func(context.Context) {}
 }
+
+// noSuch is a label that nobody has.
+func (a *Auditor) noSuch() string { return cmp.Or(a.NoSuch, NewNoSuch()) }
+
+// NewNoSuch makes up a label.
+func NewNoSuch() string { return "mxward-" + strings.ToLower(rand.Text()) }
 
 // all does things at the same time. What panics there panics here, where somebody can say so.
 func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
@@ -185,16 +197,15 @@ func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
 // control asks what everybody knows: the root.
 func (g *gatherer) control(ctx context.Context) {
 	c := &g.facts.Control
-	nobody, err := dns.ParseName("mxward-" + strings.ToLower(rand.Text()))
+	nobody, err := dns.ParseName(g.noSuch())
 	if err != nil {
 		c.NoSuch.Err = err
 	}
 	signed := dns.Question{Name: dns.Root, Type: dns.TypeSOA, DNSSEC: true}
 	do := []func(context.Context){
 		func(ctx context.Context) {
-			began := time.Now()
 			c.Resolver = fact(dns.LookupNS(ctx, g.rec, dns.Root))
-			c.Took = time.Since(began)
+			c.Took = g.rec.took(rootNS)
 		},
 		func(ctx context.Context) {
 			if err == nil {

@@ -2,10 +2,8 @@ package audit
 
 import (
 	"context"
-	"crypto/rand"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"mxward/internal/dns"
 )
@@ -95,7 +93,7 @@ func (g *gatherer) free(ctx context.Context, name dns.Name) bool {
 // wild asks for a name that nobody has.
 func (g *gatherer) wild(ctx context.Context) {
 	w := &g.facts.Names.Wild
-	name, err := g.facts.Domain.Child("mxward-" + strings.ToLower(rand.Text()))
+	name, err := g.facts.Domain.Child(g.noSuch())
 	if err != nil {
 		return // the domain is so long that there is nothing below
 	}

@@ -147,7 +147,7 @@ func (g *gatherer) cert(ctx context.Context, c *Cert) {
 			}
 			tried++
 			c.Addr = addr
-			if c.Leaf, c.Err = g.Certs.leaf(ctx, netip.AddrPortFrom(addr, c.Port), c.Target); c.Err == nil {
+			if c.Leaf, c.Err = g.Certs.Leaf(ctx, netip.AddrPortFrom(addr, c.Port), c.Target); c.Err == nil {
 				return
 			}
 			first = cmp.Or(first, c.Err)
@@ -156,8 +156,8 @@ func (g *gatherer) cert(ctx context.Context, c *Cert) {
 	c.Err = cmp.Or(first, errNoWay)
 }
 
-// leaf shakes hands with a server and gives its certificate, whatever it is.
-func (c *CertLook) leaf(ctx context.Context, at netip.AddrPort, name dns.Name) (*x509.Certificate, error) {
+// Leaf shakes hands with a server and gives its certificate, whatever it is.
+func (c *CertLook) Leaf(ctx context.Context, at netip.AddrPort, name dns.Name) (*x509.Certificate, error) {
 	ctx, cancel := context.WithTimeout(ctx, certTimeout)
 	defer cancel()
 	dial := c.Dial

@@ -47,7 +47,7 @@ func (g *gatherer) smtp(ctx context.Context) {
 	if g.SMTP == nil {
 		return
 	}
-	ctx, cancel := context.WithDeadline(ctx, g.facts.When.Add(smtpLimit))
+	ctx, cancel := context.WithDeadline(ctx, g.began.Add(smtpLimit))
 	defer cancel()
 	s := &SMTP{}
 	g.facts.SMTP = s

@@ -44,8 +44,14 @@ func (g *gatherer) zone(ctx context.Context) {
 		}
 	}
 	z.Keys.Err = errNotAsked
-	if z.silent() {
-		g.rec.dies(z.Name)
+}
+
+// deadZone: where none of the servers says anything, neither to us nor to the resolver, the
+// questions that follow are not asked.
+func (g *gatherer) deadZone() {
+	var e *dns.Error
+	if z := g.facts.Zone; z.silent() && errors.As(g.facts.MX.Err, &e) && e.Trouble == dns.NoReply {
+		g.rec.dead, g.rec.silence = z.Name, e
 	}
 }
 

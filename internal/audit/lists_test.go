@@ -275,7 +275,7 @@ func TestSlowCert(t *testing.T) {
 			return client, nil
 		}}
 		began := time.Now()
-		if _, err := silent.leaf(t.Context(), netip.MustParseAddrPort("192.0.2.25:993"), dns.MustName("mx1.example.com")); err == nil || time.Since(began) > certTimeout {
+		if _, err := silent.Leaf(t.Context(), netip.MustParseAddrPort("192.0.2.25:993"), dns.MustName("mx1.example.com")); err == nil || time.Since(began) > certTimeout {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		plain := &CertLook{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -284,7 +284,7 @@ func TestSlowCert(t *testing.T) {
 			go func() { _, _ = io.WriteString(server, "* OK IMAP4rev2 ready\r\n"); server.Close() }()
 			return client, nil
 		}}
-		if _, err := plain.leaf(t.Context(), netip.MustParseAddrPort("192.0.2.25:993"), dns.MustName("mx1.example.com")); err == nil {
+		if _, err := plain.Leaf(t.Context(), netip.MustParseAddrPort("192.0.2.25:993"), dns.MustName("mx1.example.com")); err == nil {
 			t.Error("it has a certificate")
 		}
 		auditor := animal{drop: []string{"mx1 A"}, add: "mx1 A 127.0.0.1\n", certs: &CertLook{Dial: func(_ context.Context, _, address string) (net.Conn, error) {

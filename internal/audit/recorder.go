@@ -35,7 +35,7 @@ type recorder struct {
 	packets int             // that went out for them
 	failed  bool            // something could not be had
 	dead    dns.Name        // all servers of this zone are silent
-	silence *dns.Error      // what the resolver said of one of its names
+	silence *dns.Error      // what the resolver said of it
 	heard   map[asked]Heard // what servers said, not to be asked again; nil keeps nothing
 }
 
@@ -59,6 +59,21 @@ type known struct {
 	err    error
 }
 
+// wait gives what is known, also to whom no time is left.
+func (k *known) wait(ctx context.Context, q dns.Question) (dns.Answer, error) {
+	select {
+	case <-k.done:
+		return k.answer, k.err
+	default:
+	}
+	select {
+	case <-k.done:
+		return k.answer, k.err
+	case <-ctx.Done():
+		return dns.Answer{}, fmt.Errorf("resolve %s: %w", q, ctx.Err())
+	}
+}
+
 // Resolve implements dns.Resolver.
 func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, error) {
 	r.mu.Lock()
@@ -76,19 +91,15 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	}
 	r.mu.Unlock()
 	if ok {
-		select {
-		case <-k.done:
-			return k.answer, k.err
-		case <-ctx.Done():
-			return dns.Answer{}, fmt.Errorf("resolve %s: %w", q, ctx.Err())
-		}
+		return k.wait(ctx, q)
 	}
-	began := time.Now()
-	if k.err = r.foreseen(q); k.err == nil {
-		k.answer, k.err = r.resolver.Resolve(ctx, q)
-		r.foresee(q, k.err)
+	if k.err = r.foreseen(q); k.err != nil {
+		close(k.done)
+		return k.answer, k.err
 	}
-	e := newExchange(q, k.answer, k.err, began)
+	var at Times
+	k.answer, at, k.err = resolve(ctx, r.resolver, q)
+	e := newExchange(q, k.answer, k.err, at)
 	e.server = r.server
 	if r.server.IsValid() {
 		e.Server = r.server.String()
@@ -102,31 +113,9 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	return k.answer, k.err
 }
 
-// dies says that all servers of a zone were asked, and none was heard.
-func (r *recorder) dies(zone dns.Name) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.dead = zone
-}
-
-// foresee keeps what the resolver says of a zone whose servers do not answer.
-func (r *recorder) foresee(q dns.Question, err error) {
-	var e *dns.Error
-	if !errors.As(err, &e) || e.Trouble != dns.NoReply {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.silence == nil && !r.dead.IsZero() && q.Name.In(r.dead) {
-		r.silence = e
-	}
-}
-
 // foreseen gives the error of a question in such a zone: the resolver would wait for the same
 // servers again, for each name as long.
 func (r *recorder) foreseen(q dns.Question) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.silence == nil || !q.Name.In(r.dead) {
 		return nil
 	}
@@ -148,9 +137,8 @@ func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network strin
 	case !may:
 		return Heard{Server: server, Err: errSpent}
 	}
-	began := time.Now()
-	said, err := r.asker.Ask(ctx, server, network, q)
-	e := newExchange(q, said.Answer, err, began)
+	said, at, err := ask(ctx, r.asker, server, network, q)
+	e := newExchange(q, said.Answer, err, at)
 	e.server, e.Server, e.Transport = server, server.String(), network
 	r.note(e)
 	heard = Heard{Server: server, Said: said, Err: err}
@@ -178,6 +166,17 @@ func (r *recorder) note(e Exchange) {
 	r.log = append(r.log, e)
 	r.packets += e.packets
 	r.failed = r.failed || e.Error != ""
+}
+
+// took is how long the resolver took for a question.
+func (r *recorder) took(q dns.Question) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.IndexFunc(r.log, func(e Exchange) bool { return e.question == q && e.Transport == "" })
+	if i < 0 {
+		return 0
+	}
+	return time.Duration(r.log[i].RTT * float64(time.Millisecond))
 }
 
 // sorted gives what was asked in an order that is the same each time.
@@ -208,11 +207,10 @@ func (r *recorder) failures() []dns.Question {
 	return failed
 }
 
-func newExchange(q dns.Question, answer dns.Answer, err error, began time.Time) Exchange {
-	took := time.Since(began)
+func newExchange(q dns.Question, answer dns.Answer, err error, at Times) Exchange {
 	e := Exchange{
 		Name: q.Name, Type: q.Type.String(), AA: answer.Authoritative, AD: answer.Authentic, Extended: answer.Extended,
-		RTT: float64(took.Round(time.Microsecond)) / float64(time.Millisecond), When: began.UTC(), question: q, err: err,
+		RTT: float64(at.Took.Round(time.Microsecond)) / float64(time.Millisecond), When: at.Began.UTC(), question: q, err: err,
 		records: answer.Answer, packets: answer.Packets,
 	}
 	if err != nil {

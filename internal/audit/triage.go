@@ -13,6 +13,8 @@ import (
 func (f *Facts) blame(err error, theirs Blame) Blame {
 	trouble := dns.TroubleOf(err)
 	switch {
+	case errors.Is(err, ErrNotRecorded):
+		return Nobody
 	case f.Control.Resolver.Err != nil && f.outside():
 		return LocalResolver
 	case f.Control.Resolver.Err != nil:
@@ -45,7 +47,7 @@ func (f *Facts) blame(err error, theirs Blame) Blame {
 
 // stopped reports whether it was we who did not wait any longer, or did not ask any more.
 func stopped(err error) bool {
-	return dns.TroubleOf(err) == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, errSpent))
+	return dns.TroubleOf(err) == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, errSpent) || errors.Is(err, ErrNotRecorded))
 }
 
 // outside reports whether anybody outside was heard without the resolver.

@@ -144,7 +144,7 @@ type animal struct {
 	forwardHow   dnstest.Behaviour
 	forwarded    bool
 	lists        []blocklist.List
-	certs        *CertLook
+	certs        CertSource
 	plain        string            // the zone plain.com, which is never signed
 	domain       string            // "" is example.com
 	asker        func(Asker) Asker // what stands between us and servers

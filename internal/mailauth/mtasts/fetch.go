@@ -48,6 +48,8 @@ type Fetcher struct {
 	// AllowLoopback lets policies come from this machine, as in a lab; otherwise no name
 	// leads here.
 	AllowLoopback bool
+	// Wrap stands something between Fetch and the web, such as a recording; nil: nothing.
+	Wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // Fetched is a policy and how it came.
@@ -107,7 +109,11 @@ func (f *Fetcher) Fetch(ctx context.Context, domain dns.Name) (Fetched, error) {
 		return Fetched{}, &Error{Class: ErrPermanent, ID: "mtasts.https-error", Fault: "the domain makes no URL", Err: err}
 	}
 	request.Header.Set("User-Agent", "mxward")
-	response, err := transport.RoundTrip(request) // which follows no redirect
+	var web http.RoundTripper = transport // which follows no redirect
+	if f.Wrap != nil {
+		web = f.Wrap(transport)
+	}
+	response, err := web.RoundTrip(request)
 	if err != nil {
 		return Fetched{}, fetchError(host, err)
 	}
