@@ -51,7 +51,7 @@ var rooms = map[string][]string{
 	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
 	"internal/probe/probetest": {},                                                                                                                      // tests
 	"internal/scan":            {"internal/dns", "internal/audit"},                                                                                      // very many domains: lines in, results out
-	"internal/watch":           {"internal/dns", "internal/audit", "internal/audit/render", "internal/mail", "internal/smtp"},                            // the site's own domains at intervals: what has changed, what ends soon
+	"internal/watch":           {"internal/dns", "internal/audit", "internal/audit/render", "internal/mail", "internal/smtp"},                           // the site's own domains at intervals: what has changed, what ends soon
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
