@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"mxward/internal/audit"
@@ -158,6 +159,7 @@ func (l *looker) auditor() *audit.Auditor {
 	for _, h := range hints {
 		a.Roots = append(a.Roots, netip.AddrPortFrom(h.Addr, 53))
 	}
+	slices.SortStableFunc(a.Roots, func(x, y netip.AddrPort) int { return x.Addr().BitLen() - y.Addr().BitLen() })
 	if plan.SMTP {
 		a.SMTP = &probe.Prober{Hello: l.plan.Name.String(), Port: l.opts.MailPort, Dial: l.opts.DialMail}
 	}
