@@ -66,6 +66,12 @@ type Watcher struct {
 	unsent  int
 }
 
+// Open reads the state, so that one that cannot be read is known before anything is done.
+func (w *Watcher) Open(ctx context.Context) error {
+	_, err := w.hold(ctx, time.Now())
+	return err
+}
+
 // Run watches until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
 	for ctx.Err() == nil {
