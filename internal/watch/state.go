@@ -116,7 +116,29 @@ func readState(text []byte) (*state, error) {
 	return s, nil
 }
 
+// text writes the state; an empty list is [].
 func (s *state) text() ([]byte, error) {
+	list := func(l *[]problem) {
+		if *l == nil {
+			*l = []problem{}
+		}
+	}
+	for name := range s.Domains {
+		d := s.Domains[name]
+		if d == nil {
+			delete(s.Domains, name)
+			continue
+		}
+		list(&d.Problems)
+		list(&d.Worse)
+		list(&d.Better)
+		if d.Clocks == nil {
+			d.Clocks = []clock{}
+		}
+	}
+	if s.Unsent == nil {
+		s.Unsent = []Change{}
+	}
 	text, err := json.Marshal(s)
 	if err == nil && len(text) > MaxState {
 		err = fmt.Errorf("it has %d octets, and %d are the most", len(text), MaxState)
