@@ -15,6 +15,7 @@ import (
 	"mxward/internal/audit"
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/mail"
+	"mxward/internal/mailauth/dkim"
 	"mxward/internal/queue"
 	"mxward/internal/site"
 )
@@ -60,6 +61,7 @@ func watchingPlan(t *testing.T, hints string) *site.Plan {
 func TestWatch(t *testing.T) {
 	n, hints := watchedWorld(t)
 	p := watchingPlan(t, hints)
+	p.Reports.From, p.Reports.DKIMSelector, p.Reports.DKIMKey = mustAddress(t, "reports@example.com"), "s1", signingKey(t)
 	opts := Options{DialDNS: n.Dial, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	a, err := New(t.Context(), p, opts)
 	if err != nil {
@@ -96,7 +98,7 @@ func TestWatch(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
 	text := delivered(t, p.Domains[0].Deliver.Path, "spf.multiple")
-	for _, part := range []string{"\nFrom: mxward@example.com\n", "\nTo: bob@example.com\n", "\nAuto-Submitted: auto-generated\n", "worse: error spf.multiple: ", "[mxward] example.com: "} {
+	for _, part := range []string{"DKIM-Signature: ", "d=example.com", "s=s1", "\nFrom: mxward@example.com\n", "\nTo: bob@example.com\n", "\nAuto-Submitted: auto-generated\n", "worse: error spf.multiple: ", "[mxward] example.com: "} {
 		if !strings.Contains(text, part) {
 			t.Errorf("no %q in\n%s", part, text)
 		}
@@ -123,6 +125,24 @@ func TestWatch(t *testing.T) {
 	if got := queued(); len(got) != 0 {
 		t.Errorf("told again: %v", got)
 	}
+}
+
+// signingKey makes a key for messages, in a file.
+func signingKey(t *testing.T) string {
+	t.Helper()
+	key, err := dkim.GenerateEd25519()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := dkim.MarshalPrivate(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "s1.pem")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 // delivered waits for a message that has a text.

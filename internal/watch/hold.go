@@ -35,7 +35,7 @@ func (w *Watcher) take(ctx context.Context, now time.Time) (bool, error) {
 		return false, err
 	}
 	if w.Gate != "" {
-		if s.Holder != w.Gate && now.Before(s.Until) {
+		if s.Holder != w.Gate && now.Before(s.Until) && s.Until.Before(now.Add(2*leaseTime)) { // else a clock was wrong
 			return false, nil
 		}
 		before := s.Holder

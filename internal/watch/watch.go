@@ -170,9 +170,13 @@ func (w *Watcher) schedule(now time.Time) {
 		if known.suspects() {
 			wait = again
 		}
-		w.due[d] = known.Looked.Add(wait)
-		if w.due[d].Before(now) {
+		switch at := known.Looked.Add(wait); {
+		case at.Before(now):
 			w.due[d] = now.Add(w.interval() * time.Duration(i) / time.Duration(len(order)))
+		case at.After(now.Add(wait)): // the clock was wrong then
+			w.due[d] = now.Add(wait)
+		default:
+			w.due[d] = at
 		}
 	}
 }

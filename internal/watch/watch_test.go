@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -169,6 +170,7 @@ func TestClockForgotten(t *testing.T) {
 
 // world is what the watched domains look like, and what came of the watch.
 type world struct {
+	mu     sync.Mutex // guards what follows while a watch runs
 	began  time.Time
 	looks  func(domain dns.Name, n int) []audit.Finding // the n-th look
 	count  map[dns.Name]int
@@ -179,6 +181,8 @@ type world struct {
 }
 
 func (o *world) check(_ context.Context, domain dns.Name) render.Report {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.count == nil {
 		o.count = map[dns.Name]int{}
 	}
@@ -188,6 +192,8 @@ func (o *world) check(_ context.Context, domain dns.Name) render.Report {
 }
 
 func (o *world) send(_ context.Context, env mail.Envelope, text []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.refuse > 0 {
 		o.refuse--
 		return errors.New("the host is away")
@@ -220,6 +226,12 @@ func address(t *testing.T, s string) mail.Address {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// sleep lets the bubble's others go on for a time, and waits until they rest.
+func sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // always gives the same findings at each look.
@@ -338,6 +350,54 @@ func TestRestart(t *testing.T) {
 	})
 }
 
+// TestWrongTimes: a state that was written by a wrong clock, years ahead, keeps nobody from
+// watching.
+func TestWrongTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newState()
+		s.Holder, s.Until = "mx1.example.com", time.Now().Add(1000*day)
+		s.domain(example).Looked = time.Now().Add(1000 * day)
+		store := &shared{}
+		store.text, _ = s.text()
+		o := &world{looks: always("spf.loop pass")}
+		w := o.watcher(t, "example.com")
+		w.Store, w.Gate = store, "mx2.example.com"
+		run(t, w, 2*time.Hour)
+		if len(o.seen) == 0 {
+			t.Error("nobody watches")
+		}
+	})
+}
+
+// TestStoreDown: a store that is down is no reason to tell all again; with a lease nobody may watch
+// until it is back.
+func TestStoreDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := &shared{down: true}
+		o := &world{looks: always("mx.missing critical confirmed")}
+		w := o.watcher(t, "example.com")
+		w.Store, w.Gate = store, "mx1.example.com"
+		ctx, cancel := context.WithCancel(t.Context())
+		go w.Run(ctx)
+		sleep(time.Hour)
+		if len(o.seen) != 0 {
+			t.Errorf("looked at %s without a lease", o.seen)
+		}
+		store.set(false)
+		sleep(time.Hour)
+		sent := len(o.sent)
+		store.set(true)
+		sleep(3 * time.Hour)
+		store.set(false)
+		sleep(3 * time.Hour)
+		if sent != 1 || len(o.sent) != 1 {
+			t.Errorf("sent %d messages, then %d", sent, len(o.sent)-sent)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
 // TestInterrupted: a look that was cut short says nothing.
 func TestInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -368,11 +428,35 @@ func TestPanic(t *testing.T) {
 }
 
 // shared is a store of several gates.
-type shared struct{ text []byte }
+type shared struct {
+	mu   sync.Mutex
+	text []byte
+	down bool
+}
 
-func (s *shared) Load(context.Context) ([]byte, error) { return s.text, nil }
+func (s *shared) set(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+}
+
+var errDown = errors.New("the store is down")
+
+func (s *shared) Load(context.Context) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return nil, errDown
+	}
+	return s.text, nil
+}
 
 func (s *shared) Save(_ context.Context, text []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errDown
+	}
 	s.text = slices.Clone(text)
 	return nil
 }
@@ -391,20 +475,20 @@ func TestLease(t *testing.T) {
 		a, b := gate("mx1.example.com"), gate("mx2.example.com")
 		ctxA, stopA := context.WithCancel(t.Context())
 		go a.Run(ctxA)
-		time.Sleep(time.Second)
+		sleep(time.Second)
 		ctxB, stopB := context.WithCancel(t.Context())
 		go b.Run(ctxB)
-		time.Sleep(5 * time.Hour)
+		sleep(5 * time.Hour)
 		if len(b.Numbers()) != 0 || len(a.Numbers()) != 1 || len(o.seen) < 4 {
 			t.Errorf("a has %v, b has %v, %d looks", a.Numbers(), b.Numbers(), len(o.seen))
 		}
 		stopA()
-		time.Sleep(2 * time.Hour)
+		sleep(2 * time.Hour)
 		if len(b.Numbers()) != 1 || len(o.sent) != 1 {
 			t.Errorf("after the stop b has %v, sent %d", b.Numbers(), len(o.sent))
 		}
 		stopB()
-		time.Sleep(time.Minute)
+		sleep(time.Minute)
 		s, err := readState(store.text)
 		if err != nil || time.Now().Before(s.Until) {
 			t.Errorf("the lease holds until %v (%v)", s.Until, err)
@@ -436,7 +520,7 @@ func TestSameMoment(t *testing.T) {
 		go a.Run(ctx)
 		go b.Run(ctx)
 		synctest.Wait()
-		time.Sleep(time.Hour)
+		sleep(time.Hour)
 		if len(o.seen)+len(p.seen) != 1 {
 			t.Errorf("looks %s and %s", o.seen, p.seen)
 		}
