@@ -46,7 +46,8 @@ func rank(s audit.Severity) int { return slices.Index(audit.Severities(), s) }
 func (d *domain) judge(r render.Report, least audit.Severity) (changes []Change) {
 	now := weighed(r.Findings)
 	var known, worse, better []problem
-	told, once := findings(d.Problems), findings(d.Worse)
+	aside, compared := split(d.Problems, r.Findings)
+	told, once := findings(compared), findings(d.Worse)
 	met := map[*audit.Finding]bool{}
 	for _, m := range audit.Compare(told, now) {
 		met[m.Before] = true
@@ -80,9 +81,10 @@ func (d *domain) judge(r render.Report, least audit.Severity) (changes []Change)
 	}
 	for i := range told { // and what was not looked at
 		if !met[&told[i]] {
-			known = append(known, d.Problems[i])
+			known = append(known, compared[i])
 		}
 	}
+	known = append(known, aside...)
 	// What was seen once and could not be asked now has not gone away.
 	for _, m := range audit.Compare(once, now) {
 		if m.Turn == audit.Unsure {
@@ -106,16 +108,35 @@ func isBetter(m audit.Move) bool {
 	return m.Turn == audit.Gone || m.Turn == audit.Changed && !m.After.Severity.AtLeast(m.Before.Severity)
 }
 
-// weighed gives the findings as the watch sees them. What fails on our own side, and what a
-// baseline has not count, says nothing of the domain: as little as what could not be asked.
+// weighed gives the findings as the watch sees them. What fails on our own side says as little of
+// the domain as what could not be asked. What a baseline has not count is as if it were fine.
 func weighed(all []audit.Finding) []audit.Finding {
 	out := slices.Clone(all)
 	for i, f := range out {
-		if f.Status == audit.Fail && (f.Blame.Ours() || f.Ignored != "") {
+		switch {
+		case f.Status != audit.Fail:
+		case f.Ignored != "":
+			out[i].Status = audit.Pass
+		case f.Blame.Ours():
 			out[i].Status = audit.Unknown
 		}
 	}
 	return out
+}
+
+// split takes aside the problems that were told and that a baseline names by now: they are neither
+// mended, nor new when its day is over.
+func split(told []problem, all []audit.Finding) (aside, rest []problem) {
+	for _, p := range told {
+		if slices.ContainsFunc(all, func(f audit.Finding) bool {
+			return f.Status == audit.Fail && f.Ignored != "" && f.ID == p.ID && f.Target == p.Target
+		}) {
+			aside = append(aside, p)
+			continue
+		}
+		rest = append(rest, p)
+	}
+	return aside, rest
 }
 
 // clockIsWrong reports whether a look has found that this host does not know the time.

@@ -32,9 +32,13 @@ func finding(text string) audit.Finding {
 	words := strings.Fields(text)
 	f := audit.Finding{ID: words[0], Target: "example.com", Status: audit.Fail, Confidence: audit.Single, Blame: audit.ZoneData, Title: "title of " + words[0]}
 	for _, word := range words[1:] {
-		switch blame, isBlame := strings.CutPrefix(word, "@"); {
+		blame, isBlame := strings.CutPrefix(word, "@")
+		target, isTarget := strings.CutPrefix(word, "at=")
+		switch {
 		case isBlame:
 			f.Blame = audit.Blame(blame)
+		case isTarget:
+			f.Target = target
 		case word == "pass":
 			f.Status, f.Blame = audit.Pass, ""
 		case word == "unknown":
@@ -88,6 +92,9 @@ func TestJudge(t *testing.T) {
 		{"nor does it mend anything", "smtp.tls-old error|smtp.tls-old error|smtp.tls-old error @local-network|smtp.tls-old error @local-network|smtp.tls-old error", "|worse smtp.tls-old|||"},
 		{"what a baseline names is not told", "ptr.generic error ignored|ptr.generic error ignored", "|"},
 		{"and counts when its day is over", "ptr.generic error ignored|ptr.generic error|ptr.generic error", "||worse ptr.generic"},
+		{"what was told and is then named by a baseline is not mended, and no news afterwards", "ptr.generic error|ptr.generic error|ptr.generic error ignored|ptr.generic error ignored|ptr.generic error|ptr.generic error", "|worse ptr.generic||||"},
+		{"nor does it hide that another is mended", "ptr.generic error|ptr.generic error|ptr.generic error ignored at=192.0.2.9, ptr.generic pass|ptr.generic error ignored at=192.0.2.9, ptr.generic pass", "|worse ptr.generic||better ptr.generic"},
+		{"one of two targets is mended", "ptr.generic error, ptr.generic error at=192.0.2.9|ptr.generic error, ptr.generic error at=192.0.2.9|ptr.generic error|ptr.generic error", "|worse ptr.generic, worse ptr.generic||better ptr.generic"},
 		{"what is not looked at stays as it is", "spf.loop error|spf.loop error|mx.null pass|mx.null pass|spf.loop error|spf.loop pass|spf.loop pass", "|worse spf.loop|||||better spf.loop"},
 		{"the worst first", "spf.loop error, mx.missing critical|spf.loop error, mx.missing critical", "|worse mx.missing, worse spf.loop"},
 	} {
