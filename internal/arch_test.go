@@ -51,6 +51,7 @@ var rooms = map[string][]string{
 	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
 	"internal/probe/probetest": {},                                                                                                                      // tests
 	"internal/scan":            {"internal/dns", "internal/audit"},                                                                                      // very many domains: lines in, results out
+	"internal/watch":           {"internal/dns", "internal/audit", "internal/audit/render", "internal/mail", "internal/smtp"},                           // the site's own domains at intervals: what has changed, what ends soon
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
@@ -58,14 +59,14 @@ var rooms = map[string][]string{
 	// what an audit heard, taken down and played again
 	"internal/audit/tape": {"internal/audit", "internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/mtasts", "internal/probe"},
 	// 4: the wiring
-	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/...", "internal/smtp", "internal/queue", "internal/report", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
+	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/...", "internal/smtp", "internal/queue", "internal/report", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store", "internal/audit/...", "internal/probe", "internal/rdap", "internal/watch"}, // the last four watch the site's own domains
 	// 5: the small internet. It is above the wiring, so that its gate is the whole real
 	// daemon and not a second assembly of the same parts.
 	"internal/lab": {"internal/app", "internal/dns/...", "internal/mail", "internal/smtp/...", "internal/queue", "internal/reputation", "internal/site", "internal/deliver"},
 	// the pages of those checks, built in so that the command can print them; no code
 	"docs/checks": {},
 	// 6: the commands
-	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/audit/...", "internal/rdap", "internal/scan", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/...", "internal/probe"},
+	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/audit/...", "internal/rdap", "internal/scan", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/...", "internal/probe", "internal/watch"},
 	"docs/schema": {}, // the published schemas, embedded
 	// test-only packages
 	"internal":      {},

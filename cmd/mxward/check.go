@@ -267,7 +267,7 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	if f.registries {
 		registry := &rdap.Client{Resolver: own, AllowLoopback: own.AllowLoopback}
 		a.Registry = registry.Ends
-		a.Origins = audit.Origins{V4: dns.MustName("origin.asn.cymru.com"), V6: dns.MustName("origin6.asn.cymru.com")}
+		a.Origins = audit.PublicOrigins()
 	}
 	hints := own.Hints
 	if hints == nil {
@@ -287,16 +287,10 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	if !f.noSMTP && audit.NeedsSMTP(f.checks) {
 		a.SMTP = f.prober()
 		if f.rootHints == "" { // else it is not known who is out there
-			a.Controls = wellKnown()
+			a.Controls = audit.WellKnown()
 		}
 	}
 	return a, nil
-}
-
-// wellKnown are domains whose MX hosts answer everybody: they are knocked at only where no MX
-// host of the domain can be reached.
-func wellKnown() []dns.Name {
-	return []dns.Name{dns.MustName("gmail.com"), dns.MustName("outlook.com"), dns.MustName("icloud.com")}
 }
 
 // wants reports whether checks of this id or area were chosen.

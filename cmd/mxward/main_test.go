@@ -28,7 +28,8 @@ func TestMain(m *testing.M) {
 // TestScripts runs the program as a user would, from a shell (testdata/script/*.txtar).
 // $DNS is a recursive name server that knows the zones below; $DARK one that never answers;
 // $WORLD one that is fit for mail, and $PUBLIC one that block lists refuse. At $MAILPORT of
-// 127.0.0.1, the MX host of local.example.com speaks SMTP.
+// 127.0.0.1, the MX host of local.example.com speaks SMTP. $RELAY takes mail; at $NOBODY nobody
+// listens.
 func TestScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/script/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -114,6 +115,7 @@ friend 300 A   192.0.2.77
 	if err != nil {
 		t.Fatal(err)
 	}
+	relay := serveRelay(t)
 	testscript.Run(t, testscript.Params{
 		Files: scripts,
 		Setup: func(env *testscript.Env) error {
@@ -126,6 +128,8 @@ friend 300 A   192.0.2.77
 			env.Setenv("WORLDHOST", worldHost)
 			env.Setenv("WORLDPORT", worldPort)
 			env.Setenv("PUBLIC", public)
+			env.Setenv("RELAY", relay.address)
+			env.Setenv("NOBODY", "127.0.0.1:1")
 			env.Setenv("NO_COLOR", "1")
 			return nil
 		},
@@ -140,6 +144,7 @@ friend 300 A   192.0.2.77
 			},
 			"subst": subst,
 			"send":  send,
+			"mail":  relay.mail,
 		},
 	})
 }

@@ -24,6 +24,7 @@ import (
 	"mxward/internal/site"
 	"mxward/internal/smtp"
 	"mxward/internal/store"
+	"mxward/internal/watch"
 )
 
 // Times of the daemon's own housekeeping.
@@ -74,6 +75,7 @@ type App struct {
 	counter *report.Counter // these two where the plan sends reports
 	sender  *report.Sender
 	reader  *report.Reader // where it receives them
+	watcher *watch.Watcher // where it watches its domains
 
 	dnsServers  map[string]*server.Server // by what they serve; for the metrics
 	smtpServers []*smtp.Server
@@ -98,7 +100,7 @@ func New(ctx context.Context, plan *site.Plan, opts Options) (*App, error) {
 		a.log = slog.New(slog.DiscardHandler)
 	}
 	for _, step := range []func(context.Context) error{
-		a.chooseHosts, a.openStore, a.makeResolver, a.makeDelivery, a.makeReports, a.makeGate, a.listenDNS, a.listenSMTP, a.watchDecoys, a.listenPolicies, a.listenMetrics,
+		a.chooseHosts, a.openStore, a.makeResolver, a.makeDelivery, a.makeReports, a.makeWatch, a.makeGate, a.listenDNS, a.listenSMTP, a.watchDecoys, a.listenPolicies, a.listenMetrics,
 	} {
 		if err := step(ctx); err != nil {
 			a.Close()
@@ -150,6 +152,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	background.Go(func() { a.housekeep(back) })
 	background.Go(func() { a.runReports(back) })
+	background.Go(func() { a.runWatch(back) })
 	if a.iterative != nil {
 		background.Go(func() { a.iterative.FollowAnchors(back) })
 	}

@@ -8,14 +8,17 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mxward/internal/audit"
 	"mxward/internal/dns/resolver"
 	"mxward/internal/dns/server"
+	"mxward/internal/watch"
 )
 
 // Limits of the listener for metrics: nothing but a scraper asks there.
@@ -168,6 +171,56 @@ var metrics = []metric{
 				}
 			}
 		}},
+
+	{"mxward_watch_last_look_timestamp_seconds", []string{"domain"}, "When the watch looked at the domain last; of gates with one store, the one that watches has these.",
+		prometheus.GaugeValue, watched(func(n watch.Number, emit func(float64, ...string)) {
+			emit(float64(n.When.UnixMilli())/1000, n.Domain.String())
+		})},
+	{"mxward_watch_findings", []string{"domain", "severity"}, "Findings of that look that failed, by severity, of our own side too.",
+		prometheus.GaugeValue, watched(func(n watch.Number, emit func(float64, ...string)) {
+			for _, s := range audit.Severities() {
+				emit(float64(n.Findings[s]), n.Domain.String(), string(s))
+			}
+		})},
+	{"mxward_watch_unknown", []string{"domain", "blame"}, "Findings of that look that could not be determined, by whose side the trouble is on.",
+		prometheus.GaugeValue, watched(func(n watch.Number, emit func(float64, ...string)) {
+			for _, b := range audit.Blames() {
+				emit(float64(n.Unknown[b]), n.Domain.String(), string(b))
+			}
+		})},
+	{"mxward_watch_expiry_timestamp_seconds", []string{"domain", "kind", "target"}, "When a signature, a certificate or a registration ends.",
+		prometheus.GaugeValue, watched(func(n watch.Number, emit func(float64, ...string)) {
+			for _, c := range n.Clocks {
+				emit(float64(c.Ends.Unix()), n.Domain.String(), c.Kind, strings.ToValidUTF8(c.Target, "?"))
+			}
+		})},
+	{"mxward_watch_changes_total", []string{"change"}, "Changes of domains that the watch has told: worse, better, ends (something ends soon) and renewed.",
+		prometheus.CounterValue, func(a *App, emit func(float64, ...string)) {
+			if a.watcher != nil {
+				changes, _ := a.watcher.Changes()
+				for _, turn := range watch.Turns() {
+					emit(float64(changes[turn]), string(turn))
+				}
+			}
+		}},
+	{"mxward_watch_unsent", nil, "Changes that wait to be handed to the queue.",
+		prometheus.GaugeValue, func(a *App, emit func(float64, ...string)) {
+			if a.watcher != nil {
+				_, unsent := a.watcher.Changes()
+				emit(float64(unsent))
+			}
+		}},
+}
+
+// watched reads the numbers of the last look at each domain.
+func watched(read func(n watch.Number, emit func(float64, ...string))) func(*App, func(float64, ...string)) {
+	return func(a *App, emit func(float64, ...string)) {
+		if a.watcher != nil {
+			for _, n := range a.watcher.Numbers() {
+				read(n, emit)
+			}
+		}
+	}
 }
 
 func stats(read func(s resolver.Stats, emit func(float64, ...string))) func(*App, func(float64, ...string)) {

@@ -277,29 +277,14 @@ func (s *Sender) mail(ctx context.Context, r dmarcrpt.Report, to []mail.Address,
 // aligned to say (RFC 9990 §3.5.2). Who does not take it need not tell: reports to nobody are
 // common, and their bounces would be counted, and reported, in their turn.
 func (s *Sender) hand(ctx context.Context, head, text []byte, to []mail.Address) error {
-	now := time.Now()
-	m := queue.Message{
-		ID: queue.NewID(), Received: now, Expires: queue.Expires(now, false),
-		Envelope: mail.Envelope{From: mail.Path{Address: s.From}},
-	}
+	env := mail.Envelope{From: mail.Path{Address: s.From}}
 	for _, a := range to {
-		m.Envelope.Recipients = append(m.Envelope.Recipients, mail.Recipient{Address: a, Notify: mail.Notify{Never: true}})
-		m.Envelope.UTF8 = m.Envelope.UTF8 || !a.IsASCII()
+		env.Recipients = append(env.Recipients, mail.Recipient{Address: a, Notify: mail.Notify{Never: true}})
+		env.UTF8 = env.UTF8 || !a.IsASCII()
 	}
-	spool := queue.NewSpool(ctx, s.Queue, m.ID)
-	if _, err := spool.Write(text); err != nil {
+	if err := Enqueue(ctx, s.Queue, env, head, text); err != nil {
 		return fmt.Errorf("enqueue a report: %w", err)
 	}
-	var err error
-	if m.Chunks, m.Tail, err = spool.Body(head); err != nil {
-		return fmt.Errorf("enqueue a report: %w", err)
-	}
-	m.Size = spool.Size()
-	m.Envelope.Size = m.Size
-	if err := s.Queue.Enqueue(ctx, now, m); err != nil {
-		return fmt.Errorf("enqueue a report: %w", err) // the store may still be reading the buffers
-	}
-	spool.Discard()
 	if s.Wake != nil {
 		s.Wake()
 	}

@@ -53,6 +53,7 @@ var checks = []check{
 	{DKIMAlone, checkDKIMAlone},
 	{ReportsUnsent, checkReportsUnsent},
 	{ReceiveForeign, checkReceiveForeign},
+	{WatchMailAlone, checkWatchMailAlone},
 	{ResolverPublic, checkResolverPublic},
 	{ResolverLoop, checkResolverLoop},
 	{UpstreamTwice, checkUpstreamTwice},

@@ -39,6 +39,8 @@ const (
 	BadRecord    Kind = "bad-record"
 	BadAnchor    Kind = "bad-anchor"
 	BadText      Kind = "bad-text"
+	BadProfile   Kind = "bad-profile"
+	BadSeverity  Kind = "bad-severity"
 	Repeated     Kind = "repeated" // the same value twice in a list
 )
 
@@ -71,6 +73,7 @@ const (
 	PolicySelfSigned Kind = "policy-self-signed" // enforced, and a host has no certificate that senders trust
 	DKIMAlone        Kind = "dkim-alone"         // selector without key, or key without selector
 	ReportsUnsent    Kind = "reports-unsent"     // how to send reports, but not from whom
+	WatchMailAlone   Kind = "watch-mail-alone"   // mail of the watch without a sender, or a sender without recipients
 	ReceiveForeign   Kind = "receive-foreign"    // reports to an address that is not taken here
 	ResolverPublic   Kind = "resolver-public"    // recursion for the world
 	ResolverLoop     Kind = "resolver-loop"      // the resolver would ask itself

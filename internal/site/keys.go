@@ -16,6 +16,7 @@ type table struct {
 	repeated bool        // [[name]]
 	inner    bool        // its tables belong to the one of the parent before them
 	shown    bool        // a plain plan has it
+	means    bool        // its header alone means something
 	add      func(*Plan) // begins another one
 	doc      string
 }
@@ -56,6 +57,7 @@ var tables = []table{
 	{name: "resolver.local", repeated: true, add: func(p *Plan) { p.Resolver.Local = append(p.Resolver.Local, Local{}) },
 		doc: "What the resolver itself says about one name, whatever the DNS says. The names above and below it are not concerned."},
 	{name: "reports", doc: "The reports of DMARC (RFC 9990): those that this site sends about the mail it takes, a day at a time, to whoever the policies of the authors' domains name; and those that others send here, TLS reports (RFC 8460) too, which are read and stored, and summed up by mxward report. All gates of a store have the same table."},
+	{name: "watch", means: true, doc: "The watch over the site's own domains, as the outside world sees them: mxward serve looks at each [[domain]] every so often, as mxward check does, and tells in the log, in the metrics and by mail what has changed, and what ends soon. With the header alone all keys have their defaults; without it nobody watches. Of several gates with one store one watches; all of them have the same table."},
 	{name: "metrics", doc: "Numbers for Prometheus, over HTTP at /metrics."},
 }
 
@@ -263,6 +265,38 @@ var fields = []field{
 		otherwise: "default: none",
 		doc: "Addresses at the plan's domains to which reports of others come: what rua, ruf and the TLS-RPT record name. " +
 			"Mail for them is read on its way and delivered as any other, so that what cannot be read is there for a person. It is never counted for reports of ours: reports about reports would have no end."},
+
+	{table: "watch", key: "interval", byDefault: `"1h"`, example: `"6h"`,
+		value: into(watchInterval, func(p *Plan) *time.Duration { return &p.Watch.Interval }),
+		doc:   "How often each domain is looked at. What is seen for the first time is looked at again after five minutes, and told when it is still so."},
+	{table: "watch", key: "mail-to", example: `["postmaster@example.net"]`,
+		value:     into(listOf(recipient, "mail addresses"), func(p *Plan) *[]mail.Address { return &p.Watch.MailTo }),
+		otherwise: "default: nobody gets mail",
+		doc:       "Who is told by mail. Better somebody whose mail does not need the domains that are watched."},
+	{table: "watch", key: "mail-from", example: `"mxward@example.com"`,
+		value:     into(recipient, func(p *Plan) *mail.Address { return &p.Watch.MailFrom }),
+		otherwise: "default: from of [reports]; required beside mail-to without that",
+		doc:       "Who sends it. It is signed with the dkim-key of [reports] where from there is of the same domain."},
+	{table: "watch", key: "severity", byDefault: `"warning"`, example: `"error"`,
+		value: into(watchSeverity, func(p *Plan) *string { return &p.Watch.Severity }),
+		doc:   "What is milder is not told; the metrics count it."},
+	{table: "watch", key: "profile", byDefault: `"mail"`, example: `"strict"`,
+		value: into(watchProfile, func(p *Plan) *string { return &p.Watch.Profile }),
+		doc:   "What the domains are for, as --profile of mxward check."},
+	{table: "watch", key: "selectors", example: `["2026a"]`,
+		value:     into(listOf(selector, "DKIM selectors"), func(p *Plan) *[]string { return &p.Watch.Selectors }),
+		otherwise: "default: that of [reports], and those that the domain's provider is known to have",
+		doc:       "The selectors of the DKIM keys to look at, in all domains: no question can list them."},
+	{table: "watch", key: "smtp", byDefault: "true", example: "false",
+		value: into(yesNo(), func(p *Plan) *bool { return &p.Watch.SMTP }),
+		doc:   "Whether the MX hosts are visited, once at each look, as a stranger would. Without it nothing is known of their certificates."},
+	{table: "watch", key: "registries", byDefault: "false", example: "true",
+		value: into(yesNo(), func(p *Plan) *bool { return &p.Watch.Registries }),
+		doc:   "Whether third parties are asked too: the registry when a domain's registration ends (RDAP), and a public zone for the networks of its name servers."},
+	{table: "watch", key: "baseline", example: `"known.toml"`,
+		value:     into(fileName, func(p *Plan) *string { return &p.Watch.Baseline }),
+		otherwise: "default: none",
+		doc:       "What is known and shall not be told until a day, as --baseline of mxward check. It is read at the start."},
 
 	{table: "metrics", key: "listen", example: `"127.0.0.1:9125"`,
 		value:     into(socket, func(p *Plan) *netip.AddrPort { return &p.Metrics.Listen }),

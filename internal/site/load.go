@@ -64,7 +64,7 @@ type namedFile struct {
 
 func (d *draft) paths() []namedFile {
 	all := []namedFile{{atKey("resolver", "root-hints"), &d.Resolver.RootHints}}
-	all = append(all, namedFile{atKey("mta-sts", "cert"), &d.MTASTS.Cert}, namedFile{atKey("mta-sts", "key"), &d.MTASTS.Key}, namedFile{atKey("reports", "dkim-key"), &d.Reports.DKIMKey})
+	all = append(all, namedFile{atKey("mta-sts", "cert"), &d.MTASTS.Cert}, namedFile{atKey("mta-sts", "key"), &d.MTASTS.Key}, namedFile{atKey("reports", "dkim-key"), &d.Reports.DKIMKey}, namedFile{atKey("watch", "baseline"), &d.Watch.Baseline})
 	for i := range d.Hosts {
 		all = append(all, namedFile{atHost(i, "cert"), &d.Hosts[i].Cert}, namedFile{atHost(i, "key"), &d.Hosts[i].Key})
 	}

@@ -46,7 +46,7 @@ func Sample() string {
 	for _, t := range tables {
 		b.WriteByte('\n')
 		comment(&b, t.doc)
-		fmt.Fprintf(&b, "%s%s\n", off(!t.shown && t.repeated), t.header())
+		fmt.Fprintf(&b, "%s%s\n", off(!t.shown && (t.repeated || t.means)), t.header())
 		for _, f := range t.fields() {
 			b.WriteByte('\n')
 			form := ""

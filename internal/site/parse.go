@@ -37,6 +37,7 @@ func parseDraft(text []byte, file string) *draft {
 	d.read([]byte(defaults()))
 	d.forget()
 	d.read(bytes.TrimPrefix(text, []byte("\ufeff"))) // what some editors put in front of UTF-8
+	d.Watch.On = d.given(atKey("watch", ""))
 	if !d.broken {
 		d.run(checks)
 	}

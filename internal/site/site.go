@@ -33,6 +33,7 @@ type Plan struct {
 	Resolver Resolver
 	Reports  Reports
 	Metrics  Metrics
+	Watch    Watch
 
 	hosts, domains map[dns.Name]int // where they are; nil in a plan that was not parsed
 }

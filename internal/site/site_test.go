@@ -320,3 +320,18 @@ func TestRecipients(t *testing.T) {
 		t.Errorf("got %+v", p.Domains[0].Recipients)
 	}
 }
+
+// The watch is there where its table is, with all defaults; the sample does not switch it on.
+func TestWatch(t *testing.T) {
+	on := mustParse(t, plain+"[watch]\n").Watch
+	if !on.On || on.Interval != time.Hour || !on.SMTP || on.Registries || on.Severity != "warning" || on.Profile != "mail" {
+		t.Errorf("got %+v", on)
+	}
+	if mustParse(t, plain).Watch.On || mustParse(t, Sample()).Watch.On {
+		t.Error("somebody watches whom nobody asked to")
+	}
+	p := mustParse(t, plain+"[reports]\nfrom = \"reports@example.com\"\n[watch]\nmail-to = [\"admin@example.net\"]\n")
+	if got := p.WatchSender().String(); got != "reports@example.com" {
+		t.Errorf("the sender is %s", got)
+	}
+}

@@ -57,6 +57,7 @@ type Certificate struct {
 	Names   []string
 	Issuer  string
 	Ends    time.Time
+	Begins  time.Time
 	Trouble string // why it does not hold
 }
 
@@ -162,7 +163,7 @@ func shown(f *audit.Facts, host dns.Name, addr netip.Addr) *Certificate {
 			continue
 		}
 		leaf := v.TLS.Leaf()
-		c := &Certificate{Names: leaf.DNSNames, Issuer: leaf.Issuer.CommonName, Ends: leaf.NotAfter}
+		c := &Certificate{Names: leaf.DNSNames, Issuer: leaf.Issuer.CommonName, Ends: leaf.NotAfter, Begins: leaf.NotBefore}
 		c.Trouble = cmp.Or(errText(v.TLS.Dates(f.When)), errText(v.TLS.Name(host)))
 		if v.TLS.Trust == probe.Untrusted {
 			c.Trouble = cmp.Or(c.Trouble, v.TLS.TrustError)
@@ -188,7 +189,7 @@ func (l Ladder) clocks() []Clock {
 	for _, r := range l.Rungs {
 		for _, a := range r.Addresses {
 			if a.Certificate != nil {
-				clocks = append(clocks, Clock{"certificate", r.Host.String() + " " + addrText(a.Addr), a.Certificate.Ends})
+				clocks = append(clocks, Clock{"certificate", r.Host.String() + " " + addrText(a.Addr), a.Certificate.Ends, a.Certificate.Begins})
 			}
 		}
 	}

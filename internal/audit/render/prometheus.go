@@ -52,7 +52,7 @@ func newMetrics() metrics {
 		unknown:  gauge("mxward_check_unknown", "Findings that could not be determined, by whose side the trouble is on.", "blame"),
 		ignored:  gauge("mxward_check_ignored", "Findings that a baseline has not count."),
 		passed:   gauge("mxward_check_passed", "Findings that are fine."),
-		ends:     gauge("mxward_check_expiry_timestamp_seconds", "When a signature or a certificate ends.", "kind", "target"),
+		ends:     gauge("mxward_check_expiry_timestamp_seconds", "When a signature, a certificate or a registration ends.", "kind", "target"),
 	}
 }
 

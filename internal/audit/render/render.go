@@ -30,28 +30,10 @@ type Report struct {
 	Moves    []audit.Move // what became of the problems since
 }
 
-// Clock is a moment at which something ends, if nobody does anything.
-type Clock struct {
-	Kind   string // "rrsig", "certificate"
-	Target string // the record, or the host and address
-	Ends   time.Time
-}
-
 // NewReport takes from the facts what is shown beside the findings.
 func NewReport(f *audit.Facts, findings []audit.Finding) Report {
 	ladder := newLadder(f)
-	return Report{Domain: f.Domain, When: f.When, Findings: findings, Ladder: ladder, SPF: f.SPF, Clocks: slices.Concat(signatureClocks(f), ladder.clocks())}
-}
-
-func signatureClocks(f *audit.Facts) []Clock {
-	var clocks []Clock
-	if f.Zone.Signed.Err != nil {
-		return nil
-	}
-	for _, s := range dns.Signatures(f.Zone.Signed.Said.Answer) {
-		clocks = append(clocks, Clock{"rrsig", s.Name.String() + " " + s.Covers.String(), s.Ends})
-	}
-	return clocks
+	return Report{Domain: f.Domain, When: f.When, Findings: findings, Ladder: ladder, SPF: f.SPF, Clocks: newClocks(f, ladder)}
 }
 
 // Audit is how the reports came about.

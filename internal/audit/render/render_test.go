@@ -111,7 +111,7 @@ func hostileReport() Report {
 				Certificate: &Certificate{Names: []string{nasty, nasty}, Issuer: nasty, Trouble: nasty},
 			}}},
 		}},
-		Clocks: []Clock{{"certificate", nasty, time.Unix(0, 0)}},
+		Clocks: []Clock{{Kind: "certificate", Target: nasty, Ends: time.Unix(0, 0)}},
 	}
 }
 
