@@ -52,9 +52,9 @@ var rooms = map[string][]string{
 	"internal/probe/probetest": {},                                                                                                                      // tests
 	"internal/scan":            {"internal/dns", "internal/audit"},                                                                                      // very many domains: lines in, results out
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
-	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
-	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
-	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/store"}, // tests
+	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"},                                                     // reports, sent and received
+	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/scan"},                   // scan: the jobs that machines share
+	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/scan", "internal/store"}, // tests
 	// 4: the wiring
 	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/...", "internal/smtp", "internal/queue", "internal/report", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store"},
 	// 5: the small internet. It is above the wiring, so that its gate is the whole real

@@ -101,6 +101,22 @@ type Finished struct {
 	Ours      int        // lines that say little about their domains, for our own side failed
 }
 
+// Whole wants exactly one document for each of so many lines from first on.
+func (f Finished) Whole(first, lines int) error {
+	has := make([]bool, lines)
+	for _, d := range f.Documents {
+		at := d.Line - first
+		if at < 0 || at >= lines || has[at] {
+			return fmt.Errorf("line %d has a document too many", d.Line)
+		}
+		has[at] = true
+	}
+	if len(f.Documents) != lines {
+		return fmt.Errorf("%d of %d lines have a document", len(f.Documents), lines)
+	}
+	return nil
+}
+
 // Standing is how far a job is.
 type Standing struct {
 	ID int64
