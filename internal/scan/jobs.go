@@ -143,6 +143,21 @@ type Working struct {
 // Complete reports whether all lines have their documents.
 func (s Standing) Complete() bool { return s.Done == s.Shards }
 
+// Rate tells how many lines a second were done lately.
+func (s Standing) Rate(now time.Time) float64 {
+	took := min(Recent, now.Sub(s.Created)).Seconds()
+	return float64(s.Lately) / max(took, 1)
+}
+
+// Left tells how long the rest takes at that rate; 0 where nobody knows.
+func (s Standing) Left(now time.Time) time.Duration {
+	rate := s.Rate(now)
+	if rate == 0 {
+		return 0
+	}
+	return time.Duration(float64(s.Lines-s.Ready) / rate * float64(time.Second))
+}
+
 // Marked is a Source that says of each line whether its domain stood in one before: a worker
 // sees only its shard.
 type Marked struct {

@@ -20,6 +20,9 @@ const (
 	givenBack    = 3               // times that a shard is, for trouble on our side
 )
 
+// ErrStore says that a store could not be reached, or refused, for longer than a worker waits.
+var ErrStore = errors.New("the store fails")
+
 // ErrOurs says that most of a shard's domains could not be looked at from here.
 var ErrOurs = errors.New("for most domains it was the resolver or the network here that failed; what was found is not stored, and others take these lines")
 
@@ -48,45 +51,45 @@ func (w *Worker) Run(ctx context.Context, atOnce int) error {
 	var all sync.WaitGroup
 	for range atOnce {
 		all.Go(func() {
-			if err := w.shards(ctx); err != nil {
-				stop(err)
-			}
+			w.shards(ctx, stop)
 		})
 	}
 	all.Wait()
 	return context.Cause(ctx)
 }
 
-// shards does one shard after the other.
-func (w *Worker) shards(ctx context.Context) error {
-	for {
+// shards does one shard after the other, and stops all where one fails.
+func (w *Worker) shards(ctx context.Context, stop context.CancelCauseFunc) {
+	for ctx.Err() == nil {
 		shard, err := w.take(ctx)
 		switch {
 		case errors.Is(err, ErrDone):
-			return nil
+			return
 		case errors.Is(err, ErrBusy):
-			if err := sleep(ctx, pollEvery); err != nil {
-				return err
-			}
+			_ = sleep(ctx, pollEvery) // the loop asks whether to go on
 			continue
 		case err != nil:
-			return fmt.Errorf("take a shard: %w", err)
+			stop(err)
+			return
 		}
 		err = w.shard(ctx, shard)
 		switch {
 		case errors.Is(err, ErrLeaseLost):
 			w.Note(fmt.Sprintf("shard %d is no longer ours, and what was found in it is not stored from here", shard.Lease.Shard))
 		case err != nil:
+			stop(err) // first, so that none of us takes what is given back
 			w.release(ctx, shard.Lease)
-			return err
+			return
 		}
 	}
 }
 
+// take takes a shard. It is not broken off half-way: what the store has leased then, nobody
+// would know of.
 func (w *Worker) take(ctx context.Context) (shard Shard, err error) {
 	err = w.patiently(ctx, func() error {
 		now := time.Now()
-		shard, err = w.Shards.Take(ctx, now, now.Add(w.Lease), w.Job, w.Owner)
+		shard, err = w.Shards.Take(context.WithoutCancel(ctx), now, now.Add(w.Lease), w.Job, w.Owner)
 		return err
 	})
 	return shard, err
@@ -119,7 +122,7 @@ func (w *Worker) shard(ctx context.Context, shard Shard) error {
 		if cause := context.Cause(inner); cause != nil {
 			return cause
 		}
-		return fmt.Errorf("store what was found: %w", err)
+		return err
 	}
 	for _, b := range found.briefs {
 		w.Tally.add(b)
@@ -164,8 +167,11 @@ func (w *Worker) release(ctx context.Context, l Lease) {
 func (w *Worker) patiently(ctx context.Context, try func() error) error {
 	for began, told := time.Now(), false; ; {
 		err := try()
-		if err == nil || final(err) || ctx.Err() != nil || time.Since(began) > patience {
+		switch {
+		case err == nil || final(err) || ctx.Err() != nil:
 			return err
+		case time.Since(began) > patience:
+			return fmt.Errorf("%w: %w", ErrStore, err)
 		}
 		if !told {
 			told = true

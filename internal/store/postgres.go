@@ -39,13 +39,13 @@ type Postgres struct {
 	contacts *group[[]reputation.Contact]
 }
 
-// errStoreURL shows nothing of the URL: where it is malformed, anything may be the password.
-var errStoreURL = errors.New("opening the store: expected postgres://USER@HOST:PORT/DATABASE, with % and @ / ? # in a name or a password written as %25 %40 %2F %3F %23")
+// ErrURL is that of a malformed URL. It shows nothing of it: any part may be the password.
+var ErrURL = errors.New("opening the store: expected postgres://USER@HOST:PORT/DATABASE, with % and @ / ? # in a name or a password written as %25 %40 %2F %3F %23")
 
 func openPostgres(ctx context.Context, url string) (*Postgres, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, errStoreURL // pgx's error shows what it takes for no password
+		return nil, ErrURL // pgx's error shows what it takes for no password
 	}
 	config.MaxConns = max(config.MaxConns, postgresMinConns)
 	if config.ConnConfig.ConnectTimeout == 0 {

@@ -25,7 +25,7 @@ func OpenScans(ctx context.Context, url string) (Scans, error) {
 	rest, _, _ = strings.Cut(rest, "?")
 	_, database, _ := strings.Cut(rest, "/")
 	if scheme != "postgres" && scheme != "postgresql" || strings.Contains(database, "@") { // a / in a password
-		return Scans{}, errStoreURL
+		return Scans{}, ErrURL
 	}
 	p, err := openPostgres(ctx, url)
 	return Scans{p}, err
