@@ -81,7 +81,7 @@ func (s shared) status(t *testing.T) jobStatus {
 // TestScanShared: of two processes on one job one is killed in the middle, and the results are
 // those of one machine: each line once.
 func TestScanShared(t *testing.T) {
-	const n = 10_000
+	const n = 4000
 	s := newShared(t, n)
 	in := filepath.Join(s.dir, "in")
 	text, err := os.ReadFile(in)
