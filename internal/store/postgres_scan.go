@@ -21,10 +21,8 @@ type Scans struct{ *Postgres }
 // OpenScans opens the store of a postgres:// URL for scans. Its errors do not show the URL,
 // where a password may stand.
 func OpenScans(ctx context.Context, url string) (Scans, error) {
-	scheme, rest, _ := strings.Cut(url, "://")
-	rest, _, _ = strings.Cut(rest, "?")
-	_, database, _ := strings.Cut(rest, "/")
-	if scheme != "postgres" && scheme != "postgresql" || strings.Contains(database, "@") { // a / in a password
+	scheme, _, _ := strings.Cut(url, "://")
+	if scheme != "postgres" && scheme != "postgresql" || ambiguous(url) {
 		return Scans{}, ErrURL
 	}
 	p, err := openPostgres(ctx, url)

@@ -34,7 +34,7 @@ func TestOpenScansErrors(t *testing.T) {
 		{"no scheme", "secret"},
 		{"as libpq writes it", "host=localhost password=secret"},
 		{"the scheme is forgotten", "user:secret@localhost/db"},
-		{"another engine", "sqlite:secret"},
+		{"another engine", "mysql:secret"},
 		{"a port that is none", "postgres://user:secret@localhost:port/db"},
 		{"what must be written otherwise", "postgres://user:%zzsecret@localhost/db"},
 		{"an @ in it", "postgres://user:x@secret@localhost:port/db"},
@@ -47,6 +47,8 @@ func TestOpenScansErrors(t *testing.T) {
 		{"as a parameter, no server", "postgres://user@/db?password=secret&host=" + folder},
 		{"no server", "postgres://user:secret@/db?host=" + folder},
 		{"a parameter that is none", "postgres://user:secret@localhost/db?sslmode=sometimes"},
+		{"a ? in it, after what may be a port", "postgres://user:1?secret@localhost/db"},
+		{"a certificate that is not there", "postgres://user:secret@localhost/db?sslmode=verify-full&sslrootcert=/none"},
 	} {
 		s, err := store.OpenScans(t.Context(), row.url)
 		if err == nil {
