@@ -51,11 +51,12 @@ var rooms = map[string][]string{
 	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
 	"internal/probe/probetest": {},                                                                                                                      // tests
 	"internal/scan":            {"internal/dns", "internal/audit"},                                                                                      // very many domains: lines in, results out
+	"internal/scan/columns":    {"internal/audit", "internal/scan"},                                                                                     // their results as Parquet
 	"internal/watch":           {"internal/dns", "internal/audit", "internal/audit/render", "internal/mail", "internal/smtp"},                           // the site's own domains at intervals: what has changed, what ends soon
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
-	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"}, // reports, sent and received
-	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation"},
-	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/store"}, // tests
+	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"},                                                     // reports, sent and received
+	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/scan"},                   // scan: the jobs that machines share
+	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/scan", "internal/store"}, // tests
 	// what an audit heard, taken down and played again
 	"internal/audit/tape": {"internal/audit", "internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/mtasts", "internal/probe"},
 	// 4: the wiring
@@ -66,7 +67,7 @@ var rooms = map[string][]string{
 	// the pages of those checks, built in so that the command can print them; no code
 	"docs/checks": {},
 	// 6: the commands
-	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/audit/...", "internal/rdap", "internal/scan", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/...", "internal/probe", "internal/watch"},
+	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/audit/...", "internal/rdap", "internal/scan/...", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/...", "internal/probe", "internal/watch"},
 	"docs/schema": {}, // the published schemas, embedded
 	// test-only packages
 	"internal":      {},

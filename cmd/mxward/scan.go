@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -36,14 +37,33 @@ With --output, the file is also the journal: after Ctrl-C or a crash, the same c
 --resume goes on where it stopped, and lines that are there are not asked for again. Beside it
 lies FILE.journal, which says of which input it is.
 
+With --store postgres://…, many machines share the work. With FILE its lines are put there as a
+job, and this machine takes part; others do so by --store and --job alone, with the options that
+the job was made with. Each holds shards of lines for as long as it lives: one that dies loses
+nothing, for others take them over. --status shows how far the job is, --export writes its
+results, in the order of the lines, as NDJSON or Parquet, and --drop removes it. Let the
+password be in ~/.pgpass or PGPASSWORD rather than in the URL, which others on this machine may
+see.
+
 Exit status: 0 done; 1 something as bad as --fail-on was found; 2 usage; 3 for most domains it
 was the resolver or the network here that failed; 4 an internal fault, or no room for the
 output; 5 interrupted, what was written is whole.`,
 		Example: `  mxward scan domains.txt --output results.ndjson --summary summary.json
   mxward scan domains.txt --output results.ndjson --resume
+  mxward scan domains.txt --store postgres://mxward@db.example.net/scans
+  mxward scan --store postgres://mxward@db.example.net/scans --job domains.txt
+  mxward scan --store postgres://mxward@db.example.net/scans --job domains.txt --export results.parquet
   zcat domains.gz | mxward scan - --only mx,spf,dmarc --ordered | jq -c '[.domain, .counts.fail]'`,
-		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return f.scan(cmd, args[0]) },
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.sharing(cmd, args); err != nil {
+				return usage(err)
+			}
+			if f.store != "" {
+				return f.share(cmd, strings.Join(args, ""))
+			}
+			return f.scan(cmd, args[0])
+		},
 	}
 	flags := cmd.Flags()
 	flags.StringVarP(&f.output, "output", "o", f.output, "write to this new `file`; - is standard output")
@@ -61,6 +81,7 @@ output; 5 interrupted, what was written is whole.`,
 	flags.StringVar(&f.profile, "profile", f.profile, "what the domains are for, by `name`: mail, receive, send, parked, bulk or strict")
 	flags.StringSliceVar(&f.lists, "lists", nil, "ask the block lists with these `zones`; without it none is asked")
 	flags.StringVar(&f.rootHints, "root-hints", "", "ask from the root servers in this `file`, written like named.root")
+	f.shareFlags.add(flags)
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
 	return cmd
 }
@@ -68,6 +89,7 @@ output; 5 interrupted, what was written is whole.`,
 // scanFlags are those of check that make sense for many domains, and more.
 type scanFlags struct {
 	checkFlags
+	shareFlags
 	output, summary         string
 	resume, ordered, full   bool
 	summaryLine             bool
@@ -99,7 +121,9 @@ func (f *scanFlags) scan(cmd *cobra.Command, file string) error {
 		return usage(err)
 	}
 	sink := scan.NewOutput(out, f.full, f.output != "-")
-	show := startProgress(cmd.ErrOrStderr(), &tally, source)
+	show := startProgress(cmd.ErrOrStderr(), func(took time.Duration, bar bool) string {
+		return progressLine(tally.Progress(), source.Read(), source.Identity().Size, took, bar)
+	})
 	err = s.Run(cmd.Context(), source, sink)
 	show.stop()
 	err = errors.Join(err, sink.Close())
@@ -213,14 +237,8 @@ func (f *scanFlags) end(stderr io.Writer, out scan.File, sum scan.Summary, tally
 		return interrupted(errors.New("scan: interrupted; " + f.howToGoOn()))
 	case err != nil:
 		return internal(fmt.Errorf("scan: %w", err))
-	case sum.Status[scan.Failed] > 0:
-		return internal(fmt.Errorf("scan: %d lines failed by a fault of mxward's own", sum.Status[scan.Failed]))
-	case sum.MostlyOurs():
-		return undetermined(errors.New("scan: for most domains it was the resolver or the network here that failed; this says nothing about them"))
-	case failOn != "" && sum.Failed(audit.Severity(failOn)) > 0:
-		return problem(fmt.Errorf("scan: %d domains have something wrong", sum.Failed(audit.Severity(failOn))))
 	}
-	return nil
+	return f.judge(sum, failOn)
 }
 
 func (f *scanFlags) howToGoOn() string {

@@ -25,16 +25,15 @@ const (
 // line now and then.
 type progress struct {
 	w        io.Writer
-	tally    *scan.Tally
-	in       *scan.Input
+	line     func(took time.Duration, bar bool) string // "" for nothing to say
 	terminal bool
 	began    time.Time
 	end      chan struct{}
 	ended    sync.WaitGroup
 }
 
-func startProgress(w io.Writer, tally *scan.Tally, in *scan.Input) *progress {
-	p := &progress{w: w, tally: tally, in: in, terminal: isTerminal(w), began: time.Now(), end: make(chan struct{})}
+func startProgress(w io.Writer, line func(took time.Duration, bar bool) string) *progress {
+	p := &progress{w: w, line: line, terminal: isTerminal(w), began: time.Now(), end: make(chan struct{})}
 	every := logEvery
 	if p.terminal {
 		every = progressEvery
@@ -57,7 +56,10 @@ func (p *progress) run(every time.Duration) {
 }
 
 func (p *progress) show() {
-	line := progressLine(p.tally.Progress(), p.in.Read(), p.in.Identity().Size, time.Since(p.began), p.terminal)
+	line := p.line(time.Since(p.began), p.terminal)
+	if line == "" {
+		return
+	}
 	if p.terminal {
 		fmt.Fprintf(p.w, "\r\x1b[K%s", line)
 		return
@@ -79,12 +81,7 @@ func progressLine(now scan.Progress, read, size int64, took time.Duration, bar b
 	var b strings.Builder
 	rate := float64(now.Lines-now.Resumed) / max(took.Seconds(), 0.001)
 	if size > 0 {
-		part := min(float64(read)/float64(size), 1)
-		if bar {
-			full := int(part * barWidth)
-			fmt.Fprintf(&b, "[%s%s] ", strings.Repeat("#", full), strings.Repeat(".", barWidth-full))
-		}
-		fmt.Fprintf(&b, "%3.0f%%, ", 100*part)
+		writePart(&b, min(float64(read)/float64(size), 1), bar)
 	}
 	fmt.Fprintf(&b, "%d lines, %.0f/s", now.Lines, rate)
 	if size > 0 && read > 0 && read < size && rate > 0 {
@@ -92,6 +89,36 @@ func progressLine(now scan.Progress, read, size int64, took time.Duration, bar b
 		fmt.Fprintf(&b, ", %s left", (time.Duration(lines/rate) * time.Second).Round(time.Second))
 	}
 	fmt.Fprintf(&b, ", %d with unknowns, %d to ask again", now.Unknown, now.Holding)
+	return b.String()
+}
+
+// writePart says how much is done, on a terminal with a bar.
+func writePart(b *strings.Builder, part float64, bar bool) {
+	if bar {
+		full := int(part * barWidth)
+		fmt.Fprintf(b, "[%s%s] ", strings.Repeat("#", full), strings.Repeat(".", barWidth-full))
+	}
+	fmt.Fprintf(b, "%3.0f%%, ", 100*part)
+}
+
+// jobLine says how far a job of many machines is.
+func jobLine(s scan.Standing, now time.Time, bar bool) string {
+	var b strings.Builder
+	part := 1.0
+	if s.Lines > 0 {
+		part = float64(s.Ready) / float64(s.Lines)
+	}
+	writePart(&b, part, bar)
+	fmt.Fprintf(&b, "%d of %d lines, %.0f/s", s.Ready, s.Lines, s.Rate(now))
+	if left := s.Left(now); left > 0 {
+		fmt.Fprintf(&b, ", %s left", left.Round(time.Second))
+	}
+	holds, workers := 0, 0
+	for _, w := range s.Workers {
+		holds += w.Holds
+		workers += min(w.Holds, 1)
+	}
+	fmt.Fprintf(&b, ", %d with unknowns, %s at work on %s", s.Unknown, plural(workers, "worker"), plural(holds, "shard"))
 	return b.String()
 }
 

@@ -4,6 +4,7 @@
 //
 // A shard of a job is a Source of some of its lines, with the numbers that they have in the
 // whole, and a Sink for their results: Run does not know whether it has all lines or a part.
+// Jobs keeps such jobs for many machines, and a Worker does their shards.
 //
 // Memory does not grow with the number of domains, but for 12 octets and some room for each
 // name, by which duplicates are known (Seen). Domains with something unknown wait for a
@@ -29,6 +30,7 @@ type Line struct {
 	Number int // from 1
 	Text   string
 	Long   int // octets, of a line that is too long; Text is its beginning
+	First  int // the line where the domain stood before, where the Source knows that; else 0
 }
 
 // Source gives the lines in their order, and io.EOF after the last.
@@ -192,9 +194,9 @@ func (r *run) read(ctx context.Context, source Source, jobs chan<- work) error {
 			}
 		}
 		result := Result{Line: line.Number, Input: line.Text, Status: Invalid}
-		domain, err := r.parse(line)
-		before, known := 0, false
-		if err == nil {
+		domain, err := line.parse(r.Parse)
+		before, known := line.First, line.First > 0
+		if err == nil && !known {
 			before, known = seen.Add(domain.String(), line.Number)
 		}
 		switch {
@@ -222,14 +224,15 @@ func (r *run) read(ctx context.Context, source Source, jobs chan<- work) error {
 	}
 }
 
-func (r *run) parse(line Line) (dns.Name, error) {
+// parse gives the domain that stands in the line.
+func (l Line) parse(name func(string) (dns.Name, error)) (dns.Name, error) {
 	switch {
-	case line.Long > 0:
-		return dns.Name{}, fmt.Errorf("expected a domain, got a line of %d octets", line.Long)
-	case line.Text == "":
+	case l.Long > 0:
+		return dns.Name{}, fmt.Errorf("expected a domain, got a line of %d octets", l.Long)
+	case l.Text == "":
 		return dns.Name{}, errors.New("expected a domain, got an empty line")
 	}
-	return r.Parse(line.Text)
+	return name(l.Text)
 }
 
 // first looks at a domain, and holds it back where something is unknown.

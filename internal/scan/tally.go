@@ -2,6 +2,7 @@ package scan
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
@@ -83,6 +84,17 @@ type Summary struct {
 var none = len(audit.Severities())
 
 func (t *Tally) add(b brief) { t.count(b, false) }
+
+// Recount counts a document that was stored before. What is missing in it is whether our own
+// side was at fault.
+func (t *Tally) Recount(document []byte) error {
+	var b brief
+	if err := json.Unmarshal(document, &b); err != nil {
+		return err
+	}
+	t.count(b, true)
+	return nil
+}
 
 func (t *Tally) count(b brief, resumed bool) {
 	t.mu.Lock()

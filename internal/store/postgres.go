@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -39,9 +40,21 @@ type Postgres struct {
 	contacts *group[[]reputation.Contact]
 }
 
-func openPostgres(ctx context.Context, url string) (*Postgres, error) {
-	config, err := pgxpool.ParseConfig(url)
-	if err != nil {
+// ErrURL is that of a malformed URL. It shows nothing of it: any part may be the password.
+var ErrURL = errors.New("opening the store: expected postgres://USER@HOST:PORT/DATABASE, with % and @ / ? # in a name or a password written as %25 %40 %2F %3F %23")
+
+// ambiguous reports whether nobody can say where in a URL the password ends.
+func ambiguous(text string) bool {
+	u, err := url.Parse(text)
+	return err != nil || strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@")
+}
+
+func openPostgres(ctx context.Context, text string) (*Postgres, error) {
+	config, err := pgxpool.ParseConfig(text)
+	switch {
+	case err != nil && ambiguous(text):
+		return nil, ErrURL // pgx's error shows what it takes for no password
+	case err != nil:
 		return nil, fmt.Errorf("opening the store: %w", err) // pgx keeps the password out of it
 	}
 	config.MaxConns = max(config.MaxConns, postgresMinConns)

@@ -62,5 +62,8 @@ func Open(ctx context.Context, url string) (Engine, error) {
 	case ok && (scheme == "postgres" || scheme == "postgresql"):
 		return openPostgres(ctx, url)
 	}
+	if !ok {
+		scheme = "" // it is the whole, and a password may be in it
+	}
 	return nil, fmt.Errorf("opening the store %q: expected sqlite:PATH or postgres://…", scheme)
 }

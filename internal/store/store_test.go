@@ -192,6 +192,8 @@ func TestOpenErrors(t *testing.T) {
 		{"sqlite:" + garbage, "not a database"},                           // somebody else's file
 		{"postgres://mxward@/db?host=" + folder, "no such file"},          // no server
 		{"postgres://user:secret@localhost:port/db", "opening the store"}, // malformed
+		{"postgres://user:x@secret@localhost:port/db", "%40"},             // says how to write it
+		{"host=localhost password=secret", "expected sqlite:PATH"},        // as libpq has it
 	} {
 		e, err := store.Open(context.Background(), row.url)
 		if err == nil {
