@@ -297,6 +297,7 @@ func TestLookAhead(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- s.Run(t.Context(), source, &sink) }()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if source.at > n*lookAhead+1 || len(sink.all) > 0 {
 			t.Errorf("%d lines were read, %d results came before the first", source.at, len(sink.all))
 		}
