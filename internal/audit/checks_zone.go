@@ -107,12 +107,15 @@ func wildcardMail(f *Facts) []verdict {
 	w := f.Names.Wild
 	asked := []dns.Question{{Name: w.Name, Type: dns.TypeMX}, {Name: w.Name, Type: dns.TypeA}}
 	text, do := "", "add"
-	made := len(f.Control.NoSuch.Records) > 0 && len(w.A.Records) > 0 || w.Direct.serves() && w.Direct.Said.Rcode == dns.NXDomain
+	denied := w.Direct.serves() && w.Direct.Said.Rcode == dns.NXDomain
+	made := len(f.Control.NoSuch.Records) > 0 && len(w.A.Records) > 0 || denied && f.Server.IsValid()
 	switch {
 	case w.Name.IsZero():
 		return na("no name is so short that it could stand below")
 	case made:
 		return []verdict{{status: Unknown, blame: LocalResolver, detail: "the resolver makes up records for names that there are not", asked: asked}}
+	case denied: // our own resolver had it from another of the zone's servers
+		return []verdict{{status: Unknown, blame: ZoneServers, detail: "one of the zone's servers has a wildcard, and another one has none", asked: asked}}
 	case w.MX.Err != nil:
 		return []verdict{unknown(f, w.MX.Err, ZoneServers, asked[0])}
 	case len(w.MX.Records) > 0 && !null(w.MX.Records):

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -18,7 +20,7 @@ const (
 	suffixAge   = 10 * time.Minute // the servers of a public suffix
 	ableAge     = 5 * time.Minute  // that a server takes TCP
 	silentAge   = 30 * time.Second // that a server is silent
-	silentAfter = 3                // questions in a row
+	silentAfter = 3                // names in a row: some servers drop questions for zones that they do not have
 	maxCommon   = 100_000          // servers; then all is found out anew
 )
 
@@ -55,8 +57,8 @@ type talk struct {
 
 type manner struct {
 	until  time.Time
-	heard  Heard // of an answer without its sections
-	silent int   // questions in a row without an answer
+	heard  Heard      // of an answer without its sections
+	silent []dns.Name // asked for without an answer since it was heard
 }
 
 // control gives our own side as it was at that time or later. Whoever finds it too old looks
@@ -80,6 +82,11 @@ func (c *Common) control(ctx context.Context, a *Auditor, since time.Time) (Cont
 
 func (l *controlled) take(ctx context.Context, a *Auditor) {
 	defer close(l.done)
+	defer func() { // a fault of ours: nothing can be judged by it
+		if v := recover(); v != nil {
+			l.control = Control{Resolver: Fact[dns.Name]{Err: fmt.Errorf("look at our own side: %v", v)}}
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, Limit)
 	defer cancel()
 	g := a.gatherer(&Facts{})
@@ -177,7 +184,7 @@ func (c *Common) able(server netip.AddrPort) (Heard, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.servers[talk{server, "tcp"}]
-	if m == nil || m.silent > 0 || !time.Now().Before(m.until) {
+	if m == nil || len(m.silent) > 0 || !time.Now().Before(m.until) {
 		return Heard{}, false
 	}
 	return m.heard, true
@@ -189,31 +196,35 @@ type sparing struct {
 	common *Common
 }
 
-// Ask implements Asker.
+// Ask implements Asker. For the SOA record over UDP each server is asked for each domain: by that
+// it is judged.
 func (s sparing) Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error) {
 	at := talk{server, network}
-	if err := s.common.silence(at); err != nil {
-		return dns.Said{}, err
+	if judged := q.Type == dns.TypeSOA && network == "udp"; !judged {
+		if err := s.common.silence(at, q); err != nil {
+			return dns.Said{}, err
+		}
 	}
 	said, err := s.Asker.Ask(ctx, server, network, q)
 	if ctx.Err() == nil {
-		s.common.learn(at, said, err)
+		s.common.learn(at, q, said, err)
 	}
 	return said, err
 }
 
-// silence gives the error of a server that was silent some times in a row.
-func (c *Common) silence(at talk) error {
+// silence gives the error of a server that was silent for some names in a row.
+func (c *Common) silence(at talk, q dns.Question) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	m := c.servers[at]
-	if m == nil || m.silent < silentAfter || !time.Now().Before(m.until) {
+	var e *dns.Error
+	if m == nil || len(m.silent) < silentAfter || !time.Now().Before(m.until) || !errors.As(m.heard.Err, &e) {
 		return nil
 	}
-	return m.heard.Err
+	return &dns.Error{Question: q, Trouble: e.Trouble, Detail: at.server.String() + " over " + at.network + ": no reply to others a moment ago"}
 }
 
-func (c *Common) learn(at talk, said dns.Said, err error) {
+func (c *Common) learn(at talk, q dns.Question, said dns.Said, err error) {
 	silent := dns.TroubleOf(err) == dns.NoReply
 	if err != nil && !silent {
 		return // our own trouble, or an answer that cannot be read
@@ -235,7 +246,9 @@ func (c *Common) learn(at talk, said dns.Said, err error) {
 		c.servers[at] = m
 	}
 	if silent {
-		m.silent++
+		if name := registered(q.Name); len(m.silent) < silentAfter && !slices.Contains(m.silent, name) {
+			m.silent = append(m.silent, name)
+		}
 		m.heard, m.until = Heard{Server: at.server, Err: err}, time.Now().Add(silentAge)
 		return
 	}

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -114,17 +116,19 @@ func TestCommonSilent(t *testing.T) {
 		auditor.Common = &Common{}
 		dead := netip.MustParseAddrPort("203.0.113.99:53")
 		ask := sparing{auditor.Asker, auditor.Common}
-		q := dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeSOA}
+		of := func(i int) dns.Question {
+			return dns.Question{Name: dns.MustName(fmt.Sprintf("d%d.example", i)), Type: dns.TypeNS}
+		}
 		for i := range silentAfter + 5 {
 			began := time.Now()
-			_, err := ask.Ask(t.Context(), dead, "udp", q)
+			_, err := ask.Ask(t.Context(), dead, "udp", of(i))
 			if dns.TroubleOf(err) != dns.NoReply || i >= silentAfter && time.Since(began) > 0 {
 				t.Errorf("question %d: %v after %s", i, err, time.Since(began))
 			}
 		}
 		time.Sleep(silentAge + time.Second)
 		began := time.Now()
-		if _, err := ask.Ask(t.Context(), dead, "udp", q); err == nil || time.Since(began) == 0 {
+		if _, err := ask.Ask(t.Context(), dead, "udp", of(0)); err == nil || time.Since(began) == 0 {
 			t.Error("it is not asked again later")
 		}
 	})
@@ -168,4 +172,41 @@ func TestCommonOurNetwork(t *testing.T) {
 			t.Error("it is not our own side's")
 		}
 	})
+}
+
+// TestSpared: some servers drop questions for zones that they do not have. Two such domains do not
+// make a server silent for a third; and what it is judged by, each domain asks itself.
+func TestSpared(t *testing.T) {
+	drops := askerFunc(func(context.Context, netip.AddrPort, string, dns.Question) (dns.Said, error) {
+		return dns.Said{}, &dns.Error{Trouble: dns.NoReply, Detail: "dropped"}
+	})
+	server := netip.MustParseAddrPort("192.0.2.53:53")
+	for _, tt := range []struct {
+		why   string
+		names string // that were dropped
+		typ   dns.Type
+		want  bool // that it is asked
+	}{
+		{"two domains, however often", "a.example b.example a.example b.example", dns.TypeNS, true},
+		{"three domains: it is silent", "a.example b.example c.example", dns.TypeNS, false},
+		{"the SOA record is always asked for", "a.example b.example c.example", dns.TypeSOA, true},
+	} {
+		common := &Common{}
+		for name := range strings.FieldsSeq(tt.names) {
+			_, _ = sparing{drops, common}.Ask(t.Context(), server, "udp", dns.Question{Name: dns.MustName(name), Type: dns.TypeNS})
+		}
+		asked := false
+		q := dns.Question{Name: dns.MustName("d.example"), Type: tt.typ}
+		_, err := sparing{askerFunc(func(context.Context, netip.AddrPort, string, dns.Question) (dns.Said, error) {
+			asked = true
+			return dns.Said{}, nil
+		}), common}.Ask(t.Context(), server, "udp", q)
+		if asked != tt.want {
+			t.Errorf("%s: asked %t", tt.why, asked)
+		}
+		var e *dns.Error
+		if !tt.want && (!errors.As(err, &e) || e.Question != q) {
+			t.Errorf("%s: the error is of another question: %v", tt.why, err)
+		}
+	}
 }

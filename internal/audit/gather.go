@@ -125,10 +125,10 @@ func (g *gatherer) records(ctx context.Context) {
 		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
 		g.dkim, g.mtasts,
-		g.where(func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") }, "tlsrpt"),
+		g.where(func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") }, "tlsrpt", "dnssec.bogus"),
 		func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
-		g.where(func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") }, "bimi"),
-		g.where(g.caa, "caa"), g.plan, g.message,
+		g.where(func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") }, "bimi", "dnssec.bogus"),
+		g.where(g.caa, "caa", "dnssec.bogus"), g.plan, g.message,
 	)
 }
 

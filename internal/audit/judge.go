@@ -180,7 +180,9 @@ func (f *Facts) put(c Check, st standing) []verdict {
 // too, the resolver has it from there.
 func (f *Facts) denied() bool {
 	says := func(rcode dns.Rcode) bool {
-		return slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.MX.serves() && s.MX.Said.Rcode == rcode })
+		return slices.ContainsFunc(f.Zone.Servers, func(s Server) bool {
+			return s.MX.serves() && s.MX.Said.Rcode == rcode || f.Zone.Name == f.Domain && s.SOA.serves() && s.SOA.Said.Rcode == rcode
+		})
 	}
 	delegated := f.Zone.Referral.Zone == f.Domain // then it exists, whether its servers answer or not
 	return f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && (says(dns.NoError) || delegated && !f.Zone.Absent) && !says(dns.NXDomain)

@@ -300,6 +300,7 @@ func TestMadeUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		auditor := animal{}.world(t)
 		honest := auditor.Resolver
+		auditor.Server = netip.MustParseAddrPort(resolverAt + ":53")
 		auditor.Resolver = dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
 			answer, err := honest.Resolve(ctx, q)
 			if err == nil && answer.Rcode == dns.NXDomain && q.Type == dns.TypeMX {
