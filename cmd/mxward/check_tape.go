@@ -106,7 +106,7 @@ func (f *checkFlags) tapeOver(a *audit.Auditor, domains []dns.Name) error {
 	}
 	var err error
 	// It says who was asked for what, and is its owner's to give away.
-	if f.file, err = os.OpenFile(f.record, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+	if f.file, err = os.OpenFile(f.record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
 		return fmt.Errorf("--record: %w", err)
 	}
 	f.recorder, err = tape.Record(f.file, a, domains, version)

@@ -52,7 +52,7 @@ func challengeStale(f *Facts, c Challenge) []verdict {
 func challengeDangling(f *Facts, c Challenge) []verdict {
 	if err := c.TXT.Err; err != nil {
 		side := f.blame(err, ZoneServers)
-		if !lame(err) || side.Ours() || side == Nobody {
+		if own := !f.Zone.Signed.serves(); !lame(err) || side.Ours() || side == Nobody || own { // where the zone itself is lame, this is no other fault
 			return []verdict{unknown(f, err, ZoneServers, c.question())}
 		}
 		return []verdict{fail("whoever it leads to does not serve it: "+clip(err.Error()), c.question()).by(side).mend("drop the delegation, or have it served")}

@@ -213,6 +213,9 @@ func dkimChecks() []Check {
 			if len(f.DKIM) > 0 {
 				return nil
 			}
+			if f.Shown != nil && len(f.Shown.Signatures) > 0 {
+				return []verdict{{status: Unknown, blame: Nobody, detail: "the message that was shown has no signature in the domain's name, and selectors cannot be listed"}}
+			}
 			return []verdict{{status: Unknown, blame: Nobody, detail: "selectors cannot be listed: name them with --selector, or show a signed message with --message: it has them as s= in its DKIM-Signature"}}
 		}},
 		dkimRow("dkim.missing", "there is no DKIM key at a selector that was named", Error, rfc+"§3.6.2.1"),

@@ -363,8 +363,10 @@ func delegAbsent(f *Facts) []verdict {
 			v = v.by(ParentZone).mend("register the domain, or see whether its registration has ended")
 		}
 		return []verdict{v}
-	case f.Zone.Err != nil && f.MX.Err == nil && f.MX.Exists:
+	case f.MX.Err == nil && f.MX.Exists:
 		return nil
+	case !f.Zone.Name.IsZero() && f.ownDenial() && !f.hides(f.Domain):
+		return []verdict{fail("the zone's servers say that there is no such name", f.q(dns.TypeMX)).mend("add records for the name, or see whether it is another one that is meant")}
 	case f.Zone.Err != nil && f.hides(f.Domain):
 		return []verdict{f.zoneUnknown(f.q(dns.TypeMX)).by(LocalResolver)}
 	case f.Zone.Err != nil && f.MX.Err == nil: // nobody but the resolver could be asked

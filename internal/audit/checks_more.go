@@ -184,6 +184,9 @@ func spfHelo(f *Facts) []verdict {
 	}
 	var all []verdict
 	for _, h := range f.ownHosts() {
+		if len(h.A.Aliases)+len(h.AAAA.Aliases) > 0 {
+			continue // an alias has no records of its own (mx.cname)
+		}
 		texts := f.HostTXT[h.Name]
 		asked := dns.Question{Name: h.Name, Type: dns.TypeTXT}
 		switch {

@@ -110,6 +110,9 @@ func (f *Facts) judge(checks []Check, take func(Check, []verdict)) {
 		checks = slices.SortedStableFunc(slices.Values(checks), byID)
 	}
 	st := f.standing()
+	if st.absent { // whoever asks for other checks alone shall not read that nothing was found
+		checks = withAbsence(checks)
+	}
 	for _, c := range checks {
 		if !c.Checked() {
 			continue
@@ -120,6 +123,17 @@ func (f *Facts) judge(checks []Check, take func(Check, []verdict)) {
 		}
 		take(c, worst(c, verdicts))
 	}
+}
+
+// withAbsence adds the check that says that the domain does not exist.
+func withAbsence(checks []Check) []Check {
+	const id = "deleg.nxdomain"
+	at, there := slices.BinarySearchFunc(checks, id, func(c Check, id string) int { return strings.Compare(c.ID, id) })
+	row := slices.IndexFunc(delegationChecks(), func(c Check) bool { return c.ID == id })
+	if there || row < 0 {
+		return checks
+	}
+	return slices.Insert(slices.Clone(checks), at, delegationChecks()[row])
 }
 
 // findings makes those of one check, by target.
@@ -219,7 +233,14 @@ func (f *Facts) q(t dns.Type) dns.Question { return dns.Question{Name: f.Domain,
 
 // absent: both the resolver and the servers above say so, or the one that could be asked.
 func (f *Facts) absent() bool {
-	return f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && !f.hides(f.Domain) && (f.Zone.Absent || f.Zone.Name.IsZero())
+	return f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && !f.hides(f.Domain) && (f.Zone.Absent || f.Zone.Name.IsZero() || f.ownDenial())
+}
+
+// ownDenial: the way to a name inside a zone ended early, and our own resolver, which asks the same
+// servers, has it from them that there is no such name.
+func (f *Facts) ownDenial() bool {
+	known := slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return s.MX.serves() && s.MX.Said.Rcode == dns.NoError })
+	return !f.Server.IsValid() && f.MX.Err == nil && !f.MX.Exists && len(f.MX.Aliases) == 0 && f.Domain != f.Zone.Name && !known
 }
 
 func (f *Facts) finding(c Check, v verdict) Finding {

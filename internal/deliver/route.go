@@ -67,7 +67,7 @@ func (r Route) String() string {
 	var b strings.Builder
 	switch len(r.Hops) {
 	case 0:
-		fmt.Fprintf(&b, "%s: nowhere to go\n", r.Destination)
+		fmt.Fprintf(&b, "%s: no address to try\n", r.Destination)
 	case 1:
 		fmt.Fprintf(&b, "%s: one address to try\n", r.Destination)
 	default:

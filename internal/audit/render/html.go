@@ -147,7 +147,7 @@ func newDomain(r Report, anchor string) htmlDomain {
 			d.Groups = append(d.Groups, group)
 		}
 	}
-	d.Verdict = verdict(d)
+	d.Verdict = verdict(r)
 	for _, why := range r.unknown() {
 		if len(d.Reasons) == maxReasons {
 			d.LeftOpen++
@@ -170,25 +170,36 @@ func newDomain(r Report, anchor string) htmlDomain {
 	return d
 }
 
-// verdict is the whole in one sentence.
-func verdict(d htmlDomain) string {
-	for _, c := range d.Counts {
-		switch {
-		case c.N == 0:
-		case c.Severity == audit.Critical:
-			return "Mail does not flow, or anybody can take it."
-		case c.Severity == audit.Error:
-			return "Something is wrong."
-		case c.Severity == audit.Warning:
-			return "Nothing is broken; something does harm somewhere."
-		default:
-			return "Nothing is wrong; something is worth knowing."
+// verdict is the whole in one sentence. What is wrong on our own side says nothing of the domain.
+func verdict(r Report) string {
+	ours := false
+	for _, s := range audit.Severities() {
+		for _, f := range r.fails(s) {
+			if !f.Blame.Ours() {
+				return sentence(s)
+			}
+			ours = true
 		}
 	}
-	if d.Unknown > 0 {
+	switch {
+	case ours:
+		return "The resolver or the network here fails: this says little about the domain."
+	case r.count(audit.Unknown) > 0:
 		return "Nothing was found; not all could be determined."
 	}
 	return "Nothing was found."
+}
+
+func sentence(worst audit.Severity) string {
+	switch worst {
+	case audit.Critical:
+		return "Mail does not flow, or anybody can take it."
+	case audit.Error:
+		return "Something is wrong."
+	case audit.Warning:
+		return "Nothing is broken; something does harm somewhere."
+	}
+	return "Nothing is wrong; something is worth knowing."
 }
 
 func newHTMLFinding(r Report, f audit.Finding) htmlFinding {

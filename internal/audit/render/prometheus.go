@@ -62,8 +62,12 @@ func (m metrics) report(r Report) {
 	m.ignored.WithLabelValues(domain).Set(float64(len(r.ignored())))
 	m.passed.WithLabelValues(domain).Set(float64(r.count(audit.Pass)))
 	for _, s := range audit.Severities() {
-		m.findings.WithLabelValues(domain, string(s)).Set(float64(len(r.fails(s))))
+		m.findings.WithLabelValues(domain, string(s)).Set(0)
 		for _, f := range r.fails(s) {
+			if f.Blame.Ours() { // it says nothing of the domain, and is among the unknown
+				continue
+			}
+			m.findings.WithLabelValues(domain, string(s)).Inc()
 			m.failed.WithLabelValues(domain, f.ID, clip(f.Target, maxLabelValue), string(s)).Set(1)
 		}
 	}
@@ -71,7 +75,7 @@ func (m metrics) report(r Report) {
 		m.unknown.WithLabelValues(domain, string(b)).Set(0)
 	}
 	for _, f := range r.Findings {
-		if f.Status == audit.Unknown && f.Ignored == "" {
+		if (f.Status == audit.Unknown || f.Status == audit.Fail && f.Blame.Ours()) && f.Ignored == "" {
 			m.unknown.WithLabelValues(domain, string(f.Blame)).Inc()
 		}
 	}

@@ -151,10 +151,10 @@ func sarifLevel(s audit.Severity) string {
 // if that were a file: readers such as GitHub's want a place in one.
 func newSARIFResult(r Report, f audit.Finding) (sarifResult, bool) {
 	result := sarifResult{RuleID: f.ID, Message: sarifText{message(r, f)}}
-	switch f.Status {
-	case audit.Fail:
+	switch {
+	case f.Status == audit.Fail && !f.Blame.Ours():
 		result.Kind, result.Level = "fail", sarifLevel(f.Severity)
-	case audit.Unknown:
+	case f.Status == audit.Unknown || f.Status == audit.Fail: // what fails on our own side says nothing of the domain
 		result.Kind, result.Level = "open", "none"
 	default:
 		return sarifResult{}, false
