@@ -411,7 +411,7 @@ func openRelay(_ *Facts, v Visit) []verdict {
 	case !relays:
 		return nil
 	case v.Beside():
-		return doubt("it takes mail for a stranger's domain from this host, which is beside it and may be one that it relays for: ask from elsewhere")
+		return doubt("it takes mail for a stranger's domain from this host, which may be one that it relays for: it is beside it, or behind address translation that may be; ask from elsewhere")
 	case v.Tarpit() != "":
 		return doubt("it takes every recipient, and is slow on purpose, as traps are")
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"mxward/internal/dns"
 	"mxward/internal/mail"
 )
 
@@ -154,8 +155,8 @@ func (s Session) Relays() (relays, known bool) {
 	return ok && step.Code/100 == 2, ok && (step.Code/100 == 2 || step.Code/100 == 5)
 }
 
-// Beside reports whether we asked from a network for which a host may well relay: its own, or one
-// that is private.
+// Beside reports whether we may have asked from a network for which a host may well relay: its
+// own. Behind address translation nobody here knows by which address the host sees us.
 func (s Session) Beside() bool {
 	here, there := s.Local, s.Address.Addr().Unmap()
 	bits := 24
@@ -163,7 +164,7 @@ func (s Session) Beside() bool {
 		bits = 64
 	}
 	network, err := here.Prefix(bits)
-	return here.IsLoopback() || err == nil && network.Contains(there)
+	return here.IsValid() && !dns.Global(here) || err == nil && network.Contains(there)
 }
 
 // Deferred gives the reply by which the host puts strangers off, and whether it says that this
