@@ -173,7 +173,7 @@ func (f *Facts) way(addr netip.Addr) bool {
 		}
 		refused = refused || v.End().Trouble == probe.Refused
 	}
-	controls, open := 0, len(f.SMTP.Controls) == 0
+	controls, open := 0, len(f.SMTP.Controls) == 0 && f.SMTP.ControlErr == nil
 	for _, k := range f.SMTP.Controls {
 		same := probe.SameFamily(addr, k.Addr)
 		if same && k.Trouble == "" {

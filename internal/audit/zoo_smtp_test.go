@@ -3,7 +3,9 @@ package audit
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,7 +15,9 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/zone"
+	"mxward/internal/mail"
 	"mxward/internal/mailauth/tlsa"
+	"mxward/internal/probe"
 	"mxward/internal/probe/probetest"
 )
 
@@ -372,4 +376,23 @@ func TestBesideMX(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSides: whose it is that nobody took a connection, as what is known of others says.
+func TestSides(t *testing.T) {
+	dead := func(at string, err probe.Trouble) Visit {
+		return Visit{Session: probe.Session{Address: netip.AddrPortFrom(netip.MustParseAddr(at), 25), Steps: []probe.Step{{Stage: mail.StageConnect, Trouble: err}}}}
+	}
+	for _, row := range []struct {
+		why  string
+		smtp SMTP // of the first visit
+		want Blame
+	}{
+		{"refused, and no control was asked", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}}, MXHost},
+		{"refused, and the controls could not be looked up", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}, ControlErr: errors.New("no")}, LocalNetwork},
+	} {
+		if got := (&Facts{SMTP: &row.smtp}).sideOfEnd(row.smtp.Visits[0]); got != row.want {
+			t.Errorf("%s: %s", row.why, got)
+		}
+	}
 }
