@@ -148,9 +148,9 @@ func (f *Facts) tooShort(v Visit, other bool) verdict {
 func (f *Facts) sideOfEnd(v Visit) Blame {
 	end := v.End()
 	switch {
-	case end.Trouble == probe.NoWay:
+	case end.Trouble == probe.NoWay && !f.way(v.Address.Addr()):
 		return LocalNetwork
-	case end.Trouble == probe.Stopped:
+	case end.Trouble == probe.NoWay, end.Trouble == probe.Stopped: // others were met: it may be the way, or the host
 		return Nobody
 	case end.Stage == mail.StageConnect && !f.way(v.Address.Addr()):
 		return LocalNetwork

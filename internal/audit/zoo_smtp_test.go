@@ -114,6 +114,7 @@ func smtpZoo() []animal {
 			blamed: "net.port25-blocked@local-network", unknown: "smtp.unreachable@local-network@" + mx1At},
 		{why: "no MX host answers, and nobody is there to compare with", smtp: lost(probetest.ErrLost, all...), unknown: "net.port25-blocked@local-network smtp.unreachable@local-network@" + mx1At},
 		{why: "no IPv6 here", smtp: lost(syscall.ENETUNREACH, mx1AtV6), unknown: "smtp.unreachable@local-network@" + mx1AtV6},
+		{why: "no way to one host, and to others there is", smtp: lost(syscall.EHOSTUNREACH, mx2At), unknown: "smtp.unreachable@unknown@" + mx2At},
 		{why: "this host refuses us", smtp: second("", "", plain(&probetest.Host{Says: says("greeting", "554 5.7.1 you are on a list")})).smtp, unknown: "smtp.unreachable@unknown@" + mx2At + " smtp.open-relay@unknown@" + mx2At},
 
 		second("no greeting", "smtp.banner-missing", plain(&probetest.Host{Says: says("greeting", probetest.Drop)})),
@@ -383,6 +384,8 @@ func TestSides(t *testing.T) {
 	dead := func(at string, err probe.Trouble) Visit {
 		return Visit{Session: probe.Session{Address: netip.AddrPortFrom(netip.MustParseAddr(at), 25), Steps: []probe.Step{{Stage: mail.StageConnect, Trouble: err}}}}
 	}
+	knock := func(at string) Knock { return Knock{Addr: netip.MustParseAddr(at)} }
+	met := Visit{Session: probe.Session{Address: netip.MustParseAddrPort(mx1At + ":25"), Steps: []probe.Step{{Stage: mail.StageConnect}}}}
 	for _, row := range []struct {
 		why  string
 		smtp SMTP // of the first visit
@@ -390,6 +393,10 @@ func TestSides(t *testing.T) {
 	}{
 		{"refused, and no control was asked", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}}, MXHost},
 		{"refused, and the controls could not be looked up", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}, ControlErr: errors.New("no")}, LocalNetwork},
+		{"no way to anybody", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay)}}, LocalNetwork},
+		{"no way, though another host was met", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay), met}}, Nobody},
+		{"no way, though a control was met", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay)}, Controls: []Knock{knock(otherAt)}}, Nobody},
+		{"no way, and who was met is of the other family", SMTP{Visits: []Visit{dead(mx1AtV6, probe.NoWay), met}}, LocalNetwork},
 	} {
 		if got := (&Facts{SMTP: &row.smtp}).sideOfEnd(row.smtp.Visits[0]); got != row.want {
 			t.Errorf("%s: %s", row.why, got)
