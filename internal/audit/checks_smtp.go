@@ -154,7 +154,7 @@ func (f *Facts) sideOfEnd(v Visit) Blame {
 		return Nobody
 	case end.Stage == mail.StageConnect && !f.way(v.Address.Addr()):
 		return LocalNetwork
-	case end.Trouble == probe.TimedOut && end.TookMS < patientMS, end.Code/100 == 5:
+	case end.Trouble == probe.TimedOut && end.TookMS < patientMS, end.Code/100 == 5, end.Mute():
 		return Nobody
 	}
 	return MXHost
@@ -243,7 +243,7 @@ func bannerMissing(f *Facts, v Visit) []verdict {
 	switch {
 	case !ok || step.Trouble == "" && step.Code/100 != 2:
 		return nil // it says why not: smtp.temp-reject, or smtp.unreachable
-	case step.Trouble == probe.Closed || step.Trouble == probe.Protocol || step.Trouble == "" && step.Code != 220:
+	case step.Trouble == probe.Closed && !step.Mute() || step.Trouble == probe.Protocol || step.Trouble == "" && step.Code != 220:
 		text := step.Error
 		if text == "" {
 			text = "it says " + step.Reply() + " in place of 220"
@@ -326,6 +326,8 @@ func starttlsMissing(f *Facts, v Visit) []verdict {
 		return nil
 	case fault == "" && v.OffersTLS():
 		return []verdict{f.tooShort(v, false)}
+	case fault == "" && v.Masked():
+		return []verdict{{status: Unknown, blame: LocalNetwork, detail: "something on the way has put other characters over what the host says, and STARTTLS may have been below them"}}
 	case fault == "":
 		fault = "mail for it travels in plain text"
 	default:

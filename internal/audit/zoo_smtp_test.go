@@ -117,7 +117,7 @@ func smtpZoo() []animal {
 		{why: "no way to one host, and to others there is", smtp: lost(syscall.EHOSTUNREACH, mx2At), unknown: "smtp.unreachable@unknown@" + mx2At},
 		{why: "this host refuses us", smtp: second("", "", plain(&probetest.Host{Says: says("greeting", "554 5.7.1 you are on a list")})).smtp, unknown: "smtp.unreachable@unknown@" + mx2At + " smtp.open-relay@unknown@" + mx2At},
 
-		second("no greeting", "smtp.banner-missing", plain(&probetest.Host{Says: says("greeting", probetest.Drop)})),
+		with(second("no greeting", "", plain(&probetest.Host{Says: says("greeting", probetest.Drop)})), func(a *animal) { a.unknown = "smtp.banner-missing@unknown@" + mx2At }),
 		second("another protocol", "smtp.banner-missing", plain(&probetest.Host{Says: says("greeting", "SSH-2.0-OpenSSH_10.0")})),
 		with(second("a greeting that does not come", "smtp.slow", plain(&probetest.Host{Says: says("greeting", probetest.Hang)})), func(a *animal) { a.unknown = "smtp.banner-missing@mx-host@" + mx2At }),
 		second("slow at every step", "smtp.slow", plain(&probetest.Host{Slow: map[string]time.Duration{"EHLO": 11 * time.Second, "MAIL": 3 * time.Second}})),
@@ -129,6 +129,10 @@ func smtpZoo() []animal {
 		second("its address for a name", "smtp.banner-mismatch", plain(&probetest.Host{Name: "[198.51.100.25]"})),
 
 		second("no STARTTLS", "smtp.starttls-missing", func(*probetest.Authority) *probetest.Host { return &probetest.Host{} }),
+		with(second("STARTTLS below other characters", "", plain(&probetest.Host{Says: says("EHLO", "250-mx2.example.com\r\n250 XXXXXXXA")})), func(a *animal) { a.unknown = "smtp.starttls-missing@local-network@" + mx2At }),
+		with(second("no STARTTLS, and a greeting of stars", "smtp.banner-mismatch", func(*probetest.Authority) *probetest.Host {
+			return &probetest.Host{Says: says("greeting", "220 *****************2******0*0*")}
+		}), func(a *animal) { a.unknown = "smtp.starttls-missing@local-network@" + mx2At }),
 		second("STARTTLS that does not work", "smtp.starttls-missing", plain(&probetest.Host{Garbled: true})),
 		second("STARTTLS that is refused", "smtp.starttls-missing", plain(&probetest.Host{Says: says("STARTTLS", "454 4.7.0 no TLS")})),
 		second("TLS 1.1", "smtp.tls-old", cert(old)),

@@ -107,6 +107,26 @@ func (s Session) TLSFault() string {
 	return ""
 }
 
+// Masked reports whether something on the way puts other characters over what the host says, as
+// firewalls do that know but few extensions: XXXXXXXA for STARTTLS, or a greeting of stars.
+func (s Session) Masked() bool {
+	greeting, _ := s.At(mail.StageGreeting)
+	if len(greeting.Lines) > 0 && strings.Count(greeting.Lines[0], "*") > len(greeting.Lines[0])/2 {
+		return true
+	}
+	hello, _ := s.At(mail.StageHello)
+	return slices.ContainsFunc(hello.Lines, func(line string) bool {
+		rest, ok := strings.CutPrefix(line, "XXXXXXX")
+		return ok && len(rest) == 1 && rest >= "A" && rest <= "Z"
+	})
+}
+
+// Mute reports whether the host hung up in place of its greeting, without an octet: it may do so
+// to us alone.
+func (s Step) Mute() bool {
+	return s.Stage == mail.StageGreeting && s.Trouble == Closed && s.Octets == 0
+}
+
 // Reply gives the reply in one line.
 func (s Step) Reply() string {
 	if s.Code == 0 {
