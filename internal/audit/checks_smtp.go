@@ -330,6 +330,8 @@ func starttlsMissing(f *Facts, v Visit) []verdict {
 		return []verdict{{status: Unknown, blame: LocalNetwork, detail: "something on the way has put other characters over what the host says, and STARTTLS may have been below them"}}
 	case fault == "":
 		fault = "mail for it travels in plain text"
+	case v.TLSLimit():
+		return []verdict{{status: Unknown, blame: Nobody, detail: "mxward's own TLS may lack what the host wants: " + clip(fault)}}
 	default:
 		fault = "it is offered, and does not work: " + fault
 	}

@@ -135,6 +135,16 @@ func smtpZoo() []animal {
 		}), func(a *animal) { a.unknown = "smtp.starttls-missing@local-network@" + mx2At }),
 		second("STARTTLS that does not work", "smtp.starttls-missing", plain(&probetest.Host{Garbled: true})),
 		second("STARTTLS that is refused", "smtp.starttls-missing", plain(&probetest.Host{Says: says("STARTTLS", "454 4.7.0 no TLS")})),
+		with(second("no cipher suite in common", "", cert(func(ca *probetest.Authority) *tls.Config {
+			c := good(ca) // its key is of no use to the suite
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+			return c
+		})), func(a *animal) { a.unknown = "smtp.starttls-missing@unknown@" + mx2At }),
+		with(second("a certificate that Go does not read", "", cert(func(ca *probetest.Authority) *tls.Config {
+			c := good(ca)
+			c.Certificates[0].Certificate = [][]byte{[]byte("unread")}
+			return c
+		})), func(a *animal) { a.unknown = "smtp.starttls-missing@unknown@" + mx2At }),
 		second("TLS 1.1", "smtp.tls-old", cert(old)),
 		second("a certificate for another name", "smtp.cert-name", cert(func(ca *probetest.Authority) *tls.Config { return ca.Server(2*month, "www.example.com") })),
 		second("a certificate that has ended", "smtp.cert-expired", cert(func(ca *probetest.Authority) *tls.Config { return ca.Server(-time.Hour, "mx2.example.com") })),

@@ -127,6 +127,21 @@ func (s Step) Mute() bool {
 	return s.Stage == mail.StageGreeting && s.Trouble == Closed && s.Octets == 0
 }
 
+// TLSLimit reports whether the handshake ended by what Go's TLS cannot do and others can: cipher
+// suites with DHE, which it has none of, and certificates and keys that it does not read. A host
+// says no more of the first than that the handshake failed (RFC 8446 §6.2).
+func (s Session) TLSLimit() bool {
+	step, _ := s.At(StageTLS)
+	return step.Trouble == BadTLS && slices.ContainsFunc(goLimits, func(text string) bool { return strings.HasPrefix(step.Error, text) })
+}
+
+// goLimits are how crypto/tls begins to say so.
+var goLimits = []string{
+	"tls: handshake failure", "tls: insufficient security level", "tls: server chose an unconfigured cipher suite",
+	"tls: failed to parse certificate from server", "tls: server sent certificate containing RSA key larger than",
+	"tls: server's certificate contains an unsupported type of public key", "tls: invalid signature by the server certificate: crypto/rsa:",
+}
+
 // Reply gives the reply in one line.
 func (s Step) Reply() string {
 	if s.Code == 0 {
