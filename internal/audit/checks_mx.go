@@ -284,19 +284,8 @@ func (f *Facts) unreachable(a netip.Addr) bool {
 	return !(f.Lab && a.Unmap().IsLoopback()) && !global(a)
 }
 
-// The networks of IANA's special-purpose registries (RFC 6890) that net/netip takes for global:
-// this network, carriers' NAT, the future, and IPv6 that is thrown away or site-local. Those of
-// documentation are not here.
-var special = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("240.0.0.0/4"),
-	netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("fec0::/10"),
-}
-
 // global reports whether packets from elsewhere can arrive at an address.
-func global(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
-}
+func global(a netip.Addr) bool { return dns.Global(a) }
 
 // mxOf gives the MX records as one server has them, in one line.
 func (f *Facts) mxOf(s Server) (string, bool) {

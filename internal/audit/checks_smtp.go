@@ -148,13 +148,13 @@ func (f *Facts) tooShort(v Visit, other bool) verdict {
 func (f *Facts) sideOfEnd(v Visit) Blame {
 	end := v.End()
 	switch {
-	case end.Trouble == probe.NoWay:
+	case end.Trouble == probe.NoWay && !f.way(v.Address.Addr()):
 		return LocalNetwork
-	case end.Trouble == probe.Stopped:
+	case end.Trouble == probe.NoWay, end.Trouble == probe.Stopped: // others were met: it may be the way, or the host
 		return Nobody
 	case end.Stage == mail.StageConnect && !f.way(v.Address.Addr()):
 		return LocalNetwork
-	case end.Trouble == probe.TimedOut && end.TookMS < patientMS, end.Code/100 == 5:
+	case end.Trouble == probe.TimedOut && end.TookMS < patientMS, end.Code/100 == 5, end.Mute():
 		return Nobody
 	}
 	return MXHost
@@ -173,7 +173,7 @@ func (f *Facts) way(addr netip.Addr) bool {
 		}
 		refused = refused || v.End().Trouble == probe.Refused
 	}
-	controls, open := 0, len(f.SMTP.Controls) == 0
+	controls, open := 0, len(f.SMTP.Controls) == 0 && f.SMTP.ControlErr == nil
 	for _, k := range f.SMTP.Controls {
 		same := probe.SameFamily(addr, k.Addr)
 		if same && k.Trouble == "" {
@@ -243,7 +243,7 @@ func bannerMissing(f *Facts, v Visit) []verdict {
 	switch {
 	case !ok || step.Trouble == "" && step.Code/100 != 2:
 		return nil // it says why not: smtp.temp-reject, or smtp.unreachable
-	case step.Trouble == probe.Closed || step.Trouble == probe.Protocol || step.Trouble == "" && step.Code != 220:
+	case step.Trouble == probe.Closed && !step.Mute() || step.Trouble == probe.Protocol || step.Trouble == "" && step.Code != 220:
 		text := step.Error
 		if text == "" {
 			text = "it says " + step.Reply() + " in place of 220"
@@ -326,8 +326,12 @@ func starttlsMissing(f *Facts, v Visit) []verdict {
 		return nil
 	case fault == "" && v.OffersTLS():
 		return []verdict{f.tooShort(v, false)}
+	case fault == "" && v.Masked():
+		return []verdict{{status: Unknown, blame: LocalNetwork, detail: "something on the way has put other characters over what the host says, and STARTTLS may have been below them"}}
 	case fault == "":
 		fault = "mail for it travels in plain text"
+	case v.TLSLimit():
+		return []verdict{{status: Unknown, blame: Nobody, detail: "mxward's own TLS may lack what the host wants: " + clip(fault)}}
 	default:
 		fault = "it is offered, and does not work: " + fault
 	}
@@ -411,7 +415,7 @@ func openRelay(_ *Facts, v Visit) []verdict {
 	case !relays:
 		return nil
 	case v.Beside():
-		return doubt("it takes mail for a stranger's domain from this host, which is beside it and may be one that it relays for: ask from elsewhere")
+		return doubt("it takes mail for a stranger's domain from this host, which may be one that it relays for: it is beside it, or behind address translation that may be; ask from elsewhere")
 	case v.Tarpit() != "":
 		return doubt("it takes every recipient, and is slow on purpose, as traps are")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -195,7 +196,7 @@ func (p *Probes) get(key probeKey, ask func(*probed)) *probed {
 	made := &probed{done: make(chan struct{})}
 	p.known[key] = made
 	go func() {
-		ask(made)
+		made.safely(ask)
 		kept := probedFor
 		if made.probe.Test.Err != nil || made.probe.Never.Err != nil {
 			kept = silentFor
@@ -204,6 +205,17 @@ func (p *Probes) get(key probeKey, ask func(*probed)) *probed {
 		close(made.done)
 	}()
 	return made
+}
+
+// safely asks; that a panic ends it is an error of ours, for all who wait.
+func (p *probed) safely(ask func(*probed)) {
+	defer func() {
+		if v := recover(); v != nil {
+			err := fmt.Errorf("ask for a list's test entries: panic, which is a fault of mxward's: please report it: %v\n%s", v, debug.Stack())
+			p.probe = blocklist.Probe{Test: blocklist.Answer{Err: err}, Never: blocklist.Answer{Err: err}}
+		}
+	}()
+	ask(p)
 }
 
 // fresh reports whether it is still being asked for, or is not too old.

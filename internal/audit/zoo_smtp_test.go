@@ -3,7 +3,9 @@ package audit
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -13,7 +15,9 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/zone"
+	"mxward/internal/mail"
 	"mxward/internal/mailauth/tlsa"
+	"mxward/internal/probe"
 	"mxward/internal/probe/probetest"
 )
 
@@ -110,9 +114,10 @@ func smtpZoo() []animal {
 			blamed: "net.port25-blocked@local-network", unknown: "smtp.unreachable@local-network@" + mx1At},
 		{why: "no MX host answers, and nobody is there to compare with", smtp: lost(probetest.ErrLost, all...), unknown: "net.port25-blocked@local-network smtp.unreachable@local-network@" + mx1At},
 		{why: "no IPv6 here", smtp: lost(syscall.ENETUNREACH, mx1AtV6), unknown: "smtp.unreachable@local-network@" + mx1AtV6},
+		{why: "no way to one host, and to others there is", smtp: lost(syscall.EHOSTUNREACH, mx2At), unknown: "smtp.unreachable@unknown@" + mx2At},
 		{why: "this host refuses us", smtp: second("", "", plain(&probetest.Host{Says: says("greeting", "554 5.7.1 you are on a list")})).smtp, unknown: "smtp.unreachable@unknown@" + mx2At + " smtp.open-relay@unknown@" + mx2At},
 
-		second("no greeting", "smtp.banner-missing", plain(&probetest.Host{Says: says("greeting", probetest.Drop)})),
+		with(second("no greeting", "", plain(&probetest.Host{Says: says("greeting", probetest.Drop)})), func(a *animal) { a.unknown = "smtp.banner-missing@unknown@" + mx2At }),
 		second("another protocol", "smtp.banner-missing", plain(&probetest.Host{Says: says("greeting", "SSH-2.0-OpenSSH_10.0")})),
 		with(second("a greeting that does not come", "smtp.slow", plain(&probetest.Host{Says: says("greeting", probetest.Hang)})), func(a *animal) { a.unknown = "smtp.banner-missing@mx-host@" + mx2At }),
 		second("slow at every step", "smtp.slow", plain(&probetest.Host{Slow: map[string]time.Duration{"EHLO": 11 * time.Second, "MAIL": 3 * time.Second}})),
@@ -124,8 +129,22 @@ func smtpZoo() []animal {
 		second("its address for a name", "smtp.banner-mismatch", plain(&probetest.Host{Name: "[198.51.100.25]"})),
 
 		second("no STARTTLS", "smtp.starttls-missing", func(*probetest.Authority) *probetest.Host { return &probetest.Host{} }),
+		with(second("STARTTLS below other characters", "", plain(&probetest.Host{Says: says("EHLO", "250-mx2.example.com\r\n250 XXXXXXXA")})), func(a *animal) { a.unknown = "smtp.starttls-missing@local-network@" + mx2At }),
+		with(second("no STARTTLS, and a greeting of stars", "smtp.banner-mismatch", func(*probetest.Authority) *probetest.Host {
+			return &probetest.Host{Says: says("greeting", "220 *****************2******0*0*")}
+		}), func(a *animal) { a.unknown = "smtp.starttls-missing@local-network@" + mx2At }),
 		second("STARTTLS that does not work", "smtp.starttls-missing", plain(&probetest.Host{Garbled: true})),
 		second("STARTTLS that is refused", "smtp.starttls-missing", plain(&probetest.Host{Says: says("STARTTLS", "454 4.7.0 no TLS")})),
+		with(second("no cipher suite in common", "", cert(func(ca *probetest.Authority) *tls.Config {
+			c := good(ca) // its key is of no use to the suite
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+			return c
+		})), func(a *animal) { a.unknown = "smtp.starttls-missing@unknown@" + mx2At }),
+		with(second("a certificate that Go does not read", "", cert(func(ca *probetest.Authority) *tls.Config {
+			c := good(ca)
+			c.Certificates[0].Certificate = [][]byte{[]byte("unread")}
+			return c
+		})), func(a *animal) { a.unknown = "smtp.starttls-missing@unknown@" + mx2At }),
 		second("TLS 1.1", "smtp.tls-old", cert(old)),
 		second("a certificate for another name", "smtp.cert-name", cert(func(ca *probetest.Authority) *tls.Config { return ca.Server(2*month, "www.example.com") })),
 		second("a certificate that has ended", "smtp.cert-expired", cert(func(ca *probetest.Authority) *tls.Config { return ca.Server(-time.Hour, "mx2.example.com") })),
@@ -372,4 +391,29 @@ func TestBesideMX(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSides: whose it is that nobody took a connection, as what is known of others says.
+func TestSides(t *testing.T) {
+	dead := func(at string, err probe.Trouble) Visit {
+		return Visit{Session: probe.Session{Address: netip.AddrPortFrom(netip.MustParseAddr(at), 25), Steps: []probe.Step{{Stage: mail.StageConnect, Trouble: err}}}}
+	}
+	knock := func(at string) Knock { return Knock{Addr: netip.MustParseAddr(at)} }
+	met := Visit{Session: probe.Session{Address: netip.MustParseAddrPort(mx1At + ":25"), Steps: []probe.Step{{Stage: mail.StageConnect}}}}
+	for _, row := range []struct {
+		why  string
+		smtp SMTP // of the first visit
+		want Blame
+	}{
+		{"refused, and no control was asked", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}}, MXHost},
+		{"refused, and the controls could not be looked up", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}, ControlErr: errors.New("no")}, LocalNetwork},
+		{"no way to anybody", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay)}}, LocalNetwork},
+		{"no way, though another host was met", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay), met}}, Nobody},
+		{"no way, though a control was met", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay)}, Controls: []Knock{knock(otherAt)}}, Nobody},
+		{"no way, and who was met is of the other family", SMTP{Visits: []Visit{dead(mx1AtV6, probe.NoWay), met}}, LocalNetwork},
+	} {
+		if got := (&Facts{SMTP: &row.smtp}).sideOfEnd(row.smtp.Visits[0]); got != row.want {
+			t.Errorf("%s: %s", row.why, got)
+		}
+	}
 }

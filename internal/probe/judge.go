@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"mxward/internal/dns"
 	"mxward/internal/mail"
 )
 
@@ -106,6 +107,41 @@ func (s Session) TLSFault() string {
 	return ""
 }
 
+// Masked reports whether something on the way puts other characters over what the host says, as
+// firewalls do that know but few extensions: XXXXXXXA for STARTTLS, or a greeting of stars.
+func (s Session) Masked() bool {
+	greeting, _ := s.At(mail.StageGreeting)
+	if len(greeting.Lines) > 0 && strings.Count(greeting.Lines[0], "*") > len(greeting.Lines[0])/2 {
+		return true
+	}
+	hello, _ := s.At(mail.StageHello)
+	return slices.ContainsFunc(hello.Lines, func(line string) bool {
+		rest, ok := strings.CutPrefix(line, "XXXXXXX")
+		return ok && len(rest) == 1 && rest >= "A" && rest <= "Z"
+	})
+}
+
+// Mute reports whether the host hung up in place of its greeting, without an octet: it may do so
+// to us alone.
+func (s Step) Mute() bool {
+	return s.Stage == mail.StageGreeting && s.Trouble == Closed && s.Octets == 0
+}
+
+// TLSLimit reports whether the handshake ended by what Go's TLS cannot do and others can: cipher
+// suites with DHE, which it has none of, and certificates and keys that it does not read. A host
+// says no more of the first than that the handshake failed (RFC 8446 §6.2).
+func (s Session) TLSLimit() bool {
+	step, _ := s.At(StageTLS)
+	return step.Trouble == BadTLS && slices.ContainsFunc(goLimits, func(text string) bool { return strings.HasPrefix(step.Error, text) })
+}
+
+// goLimits are how crypto/tls begins to say so.
+var goLimits = []string{
+	"tls: handshake failure", "tls: insufficient security level", "tls: server chose an unconfigured cipher suite",
+	"tls: failed to parse certificate from server", "tls: server sent certificate containing RSA key larger than",
+	"tls: server's certificate contains an unsupported type of public key", "tls: invalid signature by the server certificate: crypto/rsa:",
+}
+
 // Reply gives the reply in one line.
 func (s Step) Reply() string {
 	if s.Code == 0 {
@@ -154,8 +190,8 @@ func (s Session) Relays() (relays, known bool) {
 	return ok && step.Code/100 == 2, ok && (step.Code/100 == 2 || step.Code/100 == 5)
 }
 
-// Beside reports whether we asked from a network for which a host may well relay: its own, or one
-// that is private.
+// Beside reports whether we may have asked from a network for which a host may well relay: its
+// own. Behind address translation nobody here knows by which address the host sees us.
 func (s Session) Beside() bool {
 	here, there := s.Local, s.Address.Addr().Unmap()
 	bits := 24
@@ -163,7 +199,7 @@ func (s Session) Beside() bool {
 		bits = 64
 	}
 	network, err := here.Prefix(bits)
-	return here.IsLoopback() || err == nil && network.Contains(there)
+	return here.IsValid() && !dns.Global(here) || err == nil && network.Contains(there)
 }
 
 // Deferred gives the reply by which the host puts strangers off, and whether it says that this

@@ -295,6 +295,10 @@ func TestBeside(t *testing.T) {
 		{"::1", "2001:db8::25", true},
 		{"2001:db8::1", "2001:db8::25", true},
 		{"2001:db8:0:1::1", "2001:db8::25", false},
+		{"10.0.0.1", "192.0.2.25", true}, // behind NAT, which may be the host's own
+		{"192.168.0.1", "192.0.2.25", true},
+		{"100.64.0.1", "192.0.2.25", true},
+		{"fd00::1", "2001:db8::25", true},
 	} {
 		s := Session{Local: netip.MustParseAddr(row.here), Address: netip.AddrPortFrom(netip.MustParseAddr(row.there), 25)}
 		if s.Beside() != row.want {

@@ -15,7 +15,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -165,7 +164,7 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 	}
 	failed := []error{fmt.Errorf("%s has no address that can be reached", host)}
 	for _, a := range set.Records[:min(maxAddrs, len(set.Records))] {
-		if !c.AllowLoopback && !elsewhere(a) {
+		if !c.AllowLoopback && !dns.Global(a) {
 			continue
 		}
 		one, cancel := context.WithTimeout(ctx, dialTimeout)
@@ -177,12 +176,6 @@ func (c *Client) dial(ctx context.Context, network, address string) (net.Conn, e
 		failed = append(failed, err)
 	}
 	return nil, errors.Join(failed...)
-}
-
-// elsewhere: no record of a stranger's makes us talk to this host or network.
-func elsewhere(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.IsGlobalUnicast() && !a.IsPrivate()
 }
 
 // parseList reads IANA's list (RFC 9224 §3): for each registry its top levels, and its URLs, of

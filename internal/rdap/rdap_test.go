@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -45,6 +44,8 @@ func world(t *testing.T) dns.Resolver {
 list.example.com. 300 A 192.0.2.80
 rdap.example.com. 300 A 192.0.2.81
 local.example.com. 300 A 127.0.0.1
+inside.example.com. 300 A 10.0.0.5
+inside.example.com. 300 AAAA 64:ff9b::a00:5
 bare.example.com. 300 TXT "here"
 `)
 }
@@ -107,14 +108,9 @@ func TestNotHere(t *testing.T) {
 		t.Error("somebody was called")
 		return nil, io.EOF
 	}}
-	for _, host := range []string{"local.example.com", "bare.example.com", "gone.example.com"} {
+	for _, host := range []string{"local.example.com", "inside.example.com", "bare.example.com", "gone.example.com"} {
 		if _, err := c.dial(t.Context(), "tcp", host+":443"); err == nil || !strings.Contains(err.Error(), "no address") {
 			t.Errorf("%s: %v", host, err)
-		}
-	}
-	for addr, want := range map[string]bool{"192.0.2.1": true, "2001:db8::1": true, "::1": false, "10.0.0.1": false, "169.254.0.1": false, "::ffff:127.0.0.1": false, "0.0.0.0": false} {
-		if elsewhere(netip.MustParseAddr(addr)) != want {
-			t.Errorf("%s: %t", addr, !want)
 		}
 	}
 }

@@ -45,7 +45,7 @@ type Fetcher struct {
 	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil: the network's
 	Roots    *x509.CertPool                                                       // nil: the system's
 	Port     uint16                                                               // 0: 443
-	// AllowLoopback lets policies come from this machine, as in a lab; otherwise no name
+	// AllowLoopback lets policies come from this machine, or near, as in a lab; otherwise no name
 	// leads here.
 	AllowLoopback bool
 	// Wrap stands something between Fetch and the web, such as a recording; nil: nothing.
@@ -129,8 +129,7 @@ func (f *Fetcher) addrs(ctx context.Context, host dns.Name) ([]netip.Addr, error
 	var addrs []netip.Addr
 	for _, a := range set.Records {
 		a = a.Unmap()
-		here := a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.IsMulticast()
-		if (f.AllowLoopback || !here) && len(addrs) < maxAddrs {
+		if (f.AllowLoopback || dns.Global(a)) && len(addrs) < maxAddrs {
 			addrs = append(addrs, a)
 		}
 	}

@@ -36,6 +36,10 @@ web      A   192.0.2.80
 web      AAAA 2001:db8::80
 mta-sts.local A 127.0.0.1
 mta-sts.local AAAA fe80::1
+_mta-sts.inside TXT "v=STSv1; id=1;"
+mta-sts.inside A 10.0.0.5
+mta-sts.inside A 100.64.0.5
+mta-sts.inside AAAA fd00::5
 mta-sts.alone A 192.0.2.80
 _mta-sts.stale CNAME _mta-sts
 `
@@ -173,6 +177,7 @@ func TestFetchAddresses(t *testing.T) {
 	}{
 		{zone, "gone.example.com", ErrPermanent, "there is no such host"},
 		{zone, "local.example.com", ErrPermanent, "nobody leads us to ourselves"},
+		{zone, "inside.example.com", ErrPermanent, "nor into our own network"},
 		{zone, strings.Repeat("a.", 125) + "b", ErrPermanent, "no room for the label"},
 		{broken, "example.com", ErrTemporary, "could not ask is not is not there"},
 	} {
