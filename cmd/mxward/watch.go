@@ -38,14 +38,15 @@ Of certificates, signatures and, with --registries, registrations the end is tol
 for two weeks is renewed every few days.
 
 With --state it is known after a restart what was told, what was seen once, and what could not be
-sent, which is sent then. With --once each domain is looked at once: what is new is seen a second
+sent, which is sent then; what the mail host refuses for ever is logged as an error, and not tried
+again. With --once each domain is looked at once: what is new is seen a second
 time by the next run.
 
 --plan names a site plan: its domains, unless some are named, are compared with it, and its table
 [watch], if it has one, says what the flags do not.
 
 Exit status with --once: as mxward check has it, and 1 where a change could not be sent. It stays
-in the state. Without --once: 0.`,
+in the state, unless it was refused for ever. Without --once: 0.`,
 		Example: `  mxward watch example.com example.org --state /var/lib/mxward/watch.json
   mxward watch --plan mxward.toml --mail-to admin@example.net --mail-from mxward@example.com
   mxward watch --once --state watch.json --mail-to admin@example.net --mail-from mxward@example.com example.com`,
