@@ -38,14 +38,15 @@ Of certificates, signatures and, with --registries, registrations the end is tol
 for two weeks is renewed every few days.
 
 With --state it is known after a restart what was told, what was seen once, and what could not be
-sent, which is sent then. With --once each domain is looked at once: what is new is seen a second
+sent, which is sent then; what the mail host refuses for ever is logged as an error, and not tried
+again. With --once each domain is looked at once: what is new is seen a second
 time by the next run.
 
 --plan names a site plan: its domains, unless some are named, are compared with it, and its table
 [watch], if it has one, says what the flags do not.
 
 Exit status with --once: as mxward check has it, and 1 where a change could not be sent. It stays
-in the state. Without --once: 0.`,
+in the state, unless it was refused for ever. Without --once: 0.`,
 		Example: `  mxward watch example.com example.org --state /var/lib/mxward/watch.json
   mxward watch --plan mxward.toml --mail-to admin@example.net --mail-from mxward@example.com
   mxward watch --once --state watch.json --mail-to admin@example.net --mail-from mxward@example.com example.com`,
@@ -57,7 +58,7 @@ in the state. Without --once: 0.`,
 	flags.StringVar(&f.server, "server", "", "judge by what the resolver at this `address`[:port] says")
 	flags.BoolVar(&f.once, "once", false, "look at each domain once, and end")
 	flags.DurationVar(&f.interval, "interval", watch.Interval, "look at each domain every so often, give or take a tenth; 5m to 168h")
-	flags.StringVar(&f.state, "state", "", "keep what is known in this `file`")
+	flags.StringVar(&f.state, "state", "", "keep what is known in this `file`, one for each watch; FILE.lock beside it holds off a second one")
 	flags.StringArrayVar(&f.mailTo, "mail-to", nil, "tell this `address` by mail; may be given again")
 	flags.StringVar(&f.mailFrom, "mail-from", "", "send the mail from this `address`")
 	flags.StringVar(&f.relay, "smtp", "localhost:25", "hand the mail to this `host:port`, with STARTTLS where it is offered")
@@ -113,7 +114,13 @@ func (f *watchFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	w := &watch.Watcher{Domains: domains, Check: f.check(a), Interval: f.interval, Least: audit.Severity(f.severity), Logger: logger}
 	if f.state != "" {
-		w.Store = watch.File(f.state)
+		file := watch.File(f.state)
+		unlock, err := file.Lock()
+		if err != nil {
+			return usage(fmt.Errorf("--state: %w", err))
+		}
+		defer unlock()
+		w.Store = file
 	}
 	if w.Mail, err = f.mail(logger); err != nil {
 		return usage(err)

@@ -33,18 +33,35 @@ func (d *domain) tick(seen []render.Clock, now time.Time) (changes []Change) {
 			d.Clocks = append(d.Clocks, clock{Kind: c.Kind, Target: c.Target})
 		}
 		k := &d.Clocks[i]
+		at, sure := crossed(c, now), crossed(earlier(c, k.Ends), now)
 		k.Ends, k.Seen = c.Ends, now
-		switch at := crossed(c, now); {
-		case at == 0 && k.Told != 0:
-			k.Told = 0
-			changes = append(changes, clockChange(Renewed, c, now, 0))
+		switch {
 		case at != 0 && (k.Told == 0 || at < k.Told):
 			k.Told = at
 			changes = append(changes, clockChange(Ends, c, now, at))
+		case sure == 0 && k.Told != 0:
+			k.Told = 0
+			changes = append(changes, clockChange(Renewed, c, now, 0))
+		case sure > k.Told && k.Told != 0: // a later end, but one that is near as well
+			k.Told = sure
 		}
 	}
 	d.Clocks = slices.DeleteFunc(d.Clocks, func(k clock) bool { return now.Sub(k.Seen) > forgetTime })
 	return changes
+}
+
+// earlier gives the clock with the end of the look before, where that was earlier: of a later end,
+// only what two looks in a row have seen counts. A balancer that shows an old certificate and a new
+// one by turns has renewed nothing.
+func earlier(c render.Clock, before time.Time) render.Clock {
+	if before.IsZero() || !before.Before(c.Ends) {
+		return c
+	}
+	if !c.Begins.IsZero() {
+		c.Begins = c.Begins.Add(before.Sub(c.Ends)) // it lives as long
+	}
+	c.Ends = before
+	return c
 }
 
 // earliest gives one clock for each kind and target: of several signatures of a record, that which

@@ -52,6 +52,15 @@ func (e events) unsent(changes int, err error) {
 	e.logger.Warn("changes of domains could not be sent, and are kept", "changes", changes, "err", err)
 }
 
+// dropped: they were refused for ever, and would be refused again: this is the last of them.
+func (e events) dropped(changes []Change, err error) {
+	e.logger.Error("changes of domains were refused by the mail host, and are in this log alone", "changes", len(changes), "err", err)
+	for _, c := range changes {
+		e.logger.Error("a change that nobody was told by mail", "domain", c.Domain, "change", c.Turn, "id", c.ID, "target", render.Clean(c.Target),
+			"severity", c.Severity, "blame", c.Blame, "title", c.Title, "detail", render.Clean(c.Detail), "seen", c.When)
+	}
+}
+
 // refused: one of several has not got the message.
 func (e events) refused(o mail.Outcome) {
 	e.logger.Warn("changes of domains did not reach everybody", "to", o.Recipient, "reply", o.Reply)

@@ -15,7 +15,8 @@ import (
 	"mxward/internal/mail"
 )
 
-// Mail is who is told, and how. Send takes the message or gives an error: then it is tried again.
+// Mail is who is told, and how. Send takes the message or gives an error: then it is tried
+// again, unless it is ErrRefused.
 type Mail struct {
 	From mail.Address
 	To   []mail.Address

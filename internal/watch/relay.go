@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"mxward/internal/mail"
@@ -17,6 +18,9 @@ import (
 
 // connectTime is how long a relay may take to take a connection; ours.
 const connectTime = 30 * time.Second
+
+// ErrRefused is the class of errors about a message that no recipient will ever have.
+var ErrRefused = errors.New("it is refused for ever")
 
 // Relay hands messages to one mail host, where there is no queue of our own. It says STARTTLS where
 // that is offered, and verifies nobody: a certificate that nobody verifies still hides the mail from
@@ -71,5 +75,9 @@ func (r *Relay) settle(outcomes []mail.Outcome) error {
 	if len(left) == 0 {
 		return errors.New("the message has no recipient")
 	}
-	return fmt.Errorf("hand a message for %s to %s: at %s: %s", left[0].Recipient, r.Address, left[0].Stage, left[0].Reply)
+	err := fmt.Errorf("hand a message for %s to %s: at %s: %s", left[0].Recipient, r.Address, left[0].Stage, left[0].Reply)
+	if slices.ContainsFunc(left, func(o mail.Outcome) bool { return o.Status != mail.Failed }) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, ErrRefused)
 }

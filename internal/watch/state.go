@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mxward/internal/audit"
 	"mxward/internal/dns"
 )
@@ -41,7 +43,7 @@ type Store interface {
 // state is all that the watch knows.
 type state struct {
 	Schema  string             `json:"schema"`
-	Holder  string             `json:"holder"` // the gate that watches; "" where there is one process
+	Holder  string             `json:"holder"` // the gate that watches; "" where there is one process, or none watches
 	Until   time.Time          `json:"until"`  // until then without a sign of life
 	Domains map[string]*domain `json:"domains"`
 	Unsent  []Change           `json:"unsent"`      // what nobody was told by mail, the oldest first
@@ -212,8 +214,17 @@ func (f File) Save(_ context.Context, text []byte) error {
 	return nil
 }
 
+// real gives the file's own name where f is a symlink: the link stays, and is no second state.
+func (f File) real() string {
+	if real, err := filepath.EvalSymlinks(string(f)); err == nil {
+		return real
+	}
+	return string(f)
+}
+
 func (f File) replace(text []byte) (err error) {
-	dir, base := filepath.Split(string(f))
+	name := f.real()
+	dir, base := filepath.Dir(name), filepath.Base(name)
 	out, err := os.CreateTemp(dir, "."+base+".")
 	if err != nil {
 		return err
@@ -227,5 +238,34 @@ func (f File) replace(text []byte) (err error) {
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return err
 	}
-	return os.Rename(out.Name(), string(f))
+	if err := os.Rename(out.Name(), name); err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+// syncFolder makes a rename last.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Lock keeps the file for this process until it ends or unlock is called. The lock is a file
+// beside it, which stays: the state itself is another file after each write.
+func (f File) Lock() (unlock func(), err error) {
+	lock, err := os.OpenFile(f.real()+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state of the watch: %w", err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%s: another mxward watch is at work with it; stop that, or choose another file", f)
+		}
+		return nil, fmt.Errorf("lock the state of the watch in %s: %w", lock.Name(), err)
+	}
+	return func() { lock.Close() }, nil
 }

@@ -13,6 +13,7 @@ package watch
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -28,11 +29,12 @@ import (
 
 // Times of the watch; ours.
 const (
-	Interval  = time.Hour       // between two looks at a domain, where nothing else is said
-	again     = 5 * time.Minute // until the second look at what was seen once
-	rest      = time.Minute     // the longest time without looking at what is to be done
-	resend    = 5 * time.Minute // after a message could not be sent
-	sendTime  = 2 * time.Minute // of one message
+	Interval  = time.Hour        // between two looks at a domain, where nothing else is said
+	again     = 5 * time.Minute  // until the second look at what was seen once
+	rest      = time.Minute      // the longest time without looking at what is to be done
+	resend    = 5 * time.Minute  // after a message could not be sent
+	sendTime  = 2 * time.Minute  // of one message, to the queue
+	relayTime = 15 * time.Minute // to a relay, of whose time ten minutes are for the dot (RFC 5321 §4.5.3.2.6)
 	storeTime = 20 * time.Second
 
 	// leaseTime is how long a gate that shares its store watches without a sign of life; more
@@ -57,6 +59,7 @@ type Watcher struct {
 	Logger *slog.Logger
 
 	state    *state // nil while this process does not watch
+	met      met
 	due      map[dns.Name]time.Time
 	postFrom time.Time // no message is sent before
 
@@ -92,8 +95,11 @@ func (w *Watcher) Once(ctx context.Context) (all []render.Report, err error) {
 		if r, ok := w.look(ctx, domain); ok {
 			all = append(all, r)
 		}
+		if w.state == nil {
+			return all, errTaken
+		}
 	}
-	if err := w.save(ctx, w.state); err != nil {
+	if err := w.keep(ctx); err != nil {
 		return all, err
 	}
 	return all, w.post(ctx)
@@ -134,7 +140,7 @@ func (w *Watcher) step(ctx context.Context) time.Duration {
 	if w.state.domain(domain).soon {
 		w.due[domain] = time.Now().Add(again)
 	}
-	if err := w.save(ctx, w.state); err != nil {
+	if err := w.keep(ctx); err != nil {
 		newEvents(w.Logger).state(err)
 		w.lost()
 		return 0
@@ -218,29 +224,43 @@ func (w *Watcher) sendWaiting(ctx context.Context, now time.Time) {
 	if now.Before(w.postFrom) {
 		return
 	}
-	if err := w.post(ctx); err != nil {
+	if err := w.post(ctx); err != nil && !errors.Is(err, ErrRefused) {
 		w.postFrom = time.Now().Add(resend)
 	}
 }
 
 // post sends one message with all that nobody was told yet, and forgets it then. What is
-// forgotten was sent: a crash in between sends it twice.
+// forgotten was sent, or refused for ever: a crash in between sends it twice.
 func (w *Watcher) post(ctx context.Context) error {
 	if w.Mail == nil || len(w.state.Unsent) == 0 {
 		return nil
 	}
 	log := newEvents(w.Logger)
-	ctx, cancel := context.WithTimeout(ctx, sendTime)
-	defer cancel()
-	if err := w.Mail.send(ctx, time.Now(), w.state.Unsent, w.state.More); err != nil {
-		log.unsent(len(w.state.Unsent), err)
-		return fmt.Errorf("send what has changed: %w", err)
+	if err := w.owned(ctx); err != nil { // then another may have sent it
+		log.state(err)
+		return err
 	}
-	log.sent(len(w.state.Unsent), w.Mail.To)
+	within := sendTime
+	if w.Gate == "" { // no lease ends meanwhile
+		within = relayTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	failed := w.Mail.send(ctx, time.Now(), w.state.Unsent, w.state.More)
+	switch {
+	case errors.Is(failed, ErrRefused):
+		log.dropped(w.state.Unsent, failed)
+		failed = fmt.Errorf("send what has changed, which is in the log alone now: %w", failed)
+	case failed != nil:
+		log.unsent(len(w.state.Unsent), failed)
+		return fmt.Errorf("send what has changed: %w", failed)
+	default:
+		log.sent(len(w.state.Unsent), w.Mail.To)
+	}
 	w.state.Unsent, w.state.More = nil, 0
 	w.waiting(0)
-	if err := w.save(ctx, w.state); err != nil {
+	if err := w.keep(ctx); err != nil {
 		log.state(err)
 	}
-	return nil
+	return failed
 }

@@ -121,11 +121,16 @@ func TestThresholds(t *testing.T) {
 	}{
 		{"a year", 365, []float64{40, 31, 30, 29, 15, 14, 8, 6.9, 3, 2, 1, 0.5, -1}, "||30|||14||7|3||1||"},
 		{"an end that nobody knows the beginning of", 0, []float64{31, 29, 2}, "|30|3"},
-		{"three months are renewed a month before the end", 90, []float64{30, 23, 14, 60, 29}, "||14|renewed|"},
-		{"signatures of two weeks are renewed each week", 14, []float64{14, 7, 3.1, 3, 14}, "|||3|renewed"},
+		{"three months are renewed a month before the end", 90, []float64{30, 23, 14, 60, 59, 29}, "||14||renewed|"},
+		{"signatures of two weeks are renewed each week", 14, []float64{14, 7, 3.1, 3, 14, 13}, "|||3||renewed"},
 		{"of a day, each hour", 1, []float64{1, 0.5, 1}, "||"},
 		{"and when nobody renews them, once", 1, []float64{0.5, -0.1, -0.2}, "|1|"},
 		{"first seen late", 365, []float64{2, 2}, "3|"},
+		{"a balancer shows an old one and a new one by turns", 90, []float64{5, 80, 5, 80, 4.9, 80, 4.8, 80, 79}, "7||||||||renewed"},
+		{"and ends nearer as the old one does", 90, []float64{5, 80, 2, 80, 1}, "7||3||1"},
+		{"a later end that is near as well is told of again when it comes", 365, []float64{2, 25, 24, 13, 12}, "3|||14|"},
+		{"seen once, it is none", 365, []float64{2, 25, 2, 25, 2}, "3||||"},
+		{"a new one in place of one that has ended", 90, []float64{1, -3, 80, 79}, "1|||renewed"},
 	} {
 		var d domain
 		var got []string
