@@ -183,11 +183,14 @@ func (f *scanFlags) load(ctx context.Context, jobs scan.Jobs, file string) error
 		return usage(err)
 	}
 	defer in.Close()
-	source, err := scan.NewInput(in)
+	source, err := scan.NewInput(ctx, in)
 	if err != nil {
 		return usage(fmt.Errorf("read %s: %w", file, err))
 	}
-	job := scan.Job{Name: f.job, Input: source.Identity(), Shard: scan.ShardLines}
+	job := scan.Job{Name: f.job, Shard: scan.ShardLines}
+	if job.Input, err = source.Identity(); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
 	if job.Mode, err = f.options(); err != nil {
 		return err
 	}
