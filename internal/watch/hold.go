@@ -6,9 +6,20 @@ import (
 	"time"
 )
 
+// errTaken: another gate stands in the state.
+var errTaken = errors.New("another gate has taken the watch")
+
+// met is another gate's lease, as this one saw it first.
+type met struct {
+	holder string
+	until  time.Time
+	when   time.Time // by this host's own clock
+}
+
 // hold reports whether it is this process that watches: always where the store is its own. Gates
-// that share a store agree by a lease in the state. Two that take it in the same moment both
-// write, and the later one wins; should both go on nevertheless, a message comes twice.
+// that share a store agree by a lease in the state, which is read again before each write. Two that
+// take it in the same moment both write, and the later one wins; the other sees that before it
+// writes or sends again.
 func (w *Watcher) hold(ctx context.Context, now time.Time) (bool, error) {
 	if w.state == nil {
 		return w.take(ctx, now)
@@ -20,8 +31,8 @@ func (w *Watcher) hold(ctx context.Context, now time.Time) (bool, error) {
 		w.lost()
 		return w.take(ctx, now)
 	}
-	w.state.Until = now.Add(leaseTime)
-	if err := w.save(ctx, w.state); err != nil {
+	w.state.Until = now.Add(leaseTime).Round(0) // the wall clock's: the other one stops in a suspension
+	if err := w.keep(ctx); err != nil {
 		w.lost()
 		return false, err
 	}
@@ -35,11 +46,11 @@ func (w *Watcher) take(ctx context.Context, now time.Time) (bool, error) {
 		return false, err
 	}
 	if w.Gate != "" {
-		if s.Holder != w.Gate && now.Before(s.Until) && s.Until.Before(now.Add(2*leaseTime)) { // else a clock was wrong
+		if !w.free(s, now) {
 			return false, nil
 		}
 		before := s.Holder
-		s.Holder, s.Until = w.Gate, now.Add(leaseTime)
+		s.Holder, s.Until = w.Gate, now.Add(leaseTime).Round(0)
 		if err := w.save(ctx, s); err != nil {
 			return false, err
 		}
@@ -58,6 +69,39 @@ func (w *Watcher) take(ctx context.Context, now time.Time) (bool, error) {
 	return true, nil
 }
 
+// free reports whether this gate may take the lease: nobody has it, or who has it gave no sign of
+// life for a whole lease. That is measured by this host's clock alone, as two hosts' clocks differ.
+func (w *Watcher) free(s *state, now time.Time) bool {
+	if s.Holder == "" || s.Holder == w.Gate {
+		return true
+	}
+	if s.Holder != w.met.holder || !s.Until.Equal(w.met.until) {
+		w.met = met{s.Holder, s.Until, now}
+	}
+	return now.Sub(w.met.when) >= leaseTime
+}
+
+// owned is an error unless the store says that this gate watches.
+func (w *Watcher) owned(ctx context.Context) error {
+	if w.Gate == "" {
+		return nil
+	}
+	s, err := w.load(context.WithoutCancel(ctx))
+	if err == nil && s.Holder != w.Gate {
+		w.lost()
+		err = errTaken
+	}
+	return err
+}
+
+// keep writes the state, unless another watches by now.
+func (w *Watcher) keep(ctx context.Context) error {
+	if err := w.owned(ctx); err != nil {
+		return err
+	}
+	return w.save(ctx, w.state)
+}
+
 // lost: what this process knows is not what counts any more. Where the store is its own, it is.
 func (w *Watcher) lost() {
 	if w.Gate == "" {
@@ -72,7 +116,11 @@ func (w *Watcher) release(ctx context.Context) {
 	if w.state == nil || w.Gate == "" || !time.Now().Before(w.state.Until) {
 		return
 	}
-	w.state.Until = time.Now()
+	if err := w.owned(ctx); err != nil {
+		newEvents(w.Logger).state(err)
+		return
+	}
+	w.state.Holder, w.state.Until = "", time.Now().Round(0)
 	if err := w.save(ctx, w.state); err != nil {
 		newEvents(w.Logger).state(err)
 	}

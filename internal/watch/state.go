@@ -41,7 +41,7 @@ type Store interface {
 // state is all that the watch knows.
 type state struct {
 	Schema  string             `json:"schema"`
-	Holder  string             `json:"holder"` // the gate that watches; "" where there is one process
+	Holder  string             `json:"holder"` // the gate that watches; "" where there is one process, or none watches
 	Until   time.Time          `json:"until"`  // until then without a sign of life
 	Domains map[string]*domain `json:"domains"`
 	Unsent  []Change           `json:"unsent"`      // what nobody was told by mail, the oldest first

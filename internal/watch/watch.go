@@ -57,6 +57,7 @@ type Watcher struct {
 	Logger *slog.Logger
 
 	state    *state // nil while this process does not watch
+	met      met
 	due      map[dns.Name]time.Time
 	postFrom time.Time // no message is sent before
 
@@ -92,8 +93,11 @@ func (w *Watcher) Once(ctx context.Context) (all []render.Report, err error) {
 		if r, ok := w.look(ctx, domain); ok {
 			all = append(all, r)
 		}
+		if w.state == nil {
+			return all, errTaken
+		}
 	}
-	if err := w.save(ctx, w.state); err != nil {
+	if err := w.keep(ctx); err != nil {
 		return all, err
 	}
 	return all, w.post(ctx)
@@ -134,7 +138,7 @@ func (w *Watcher) step(ctx context.Context) time.Duration {
 	if w.state.domain(domain).soon {
 		w.due[domain] = time.Now().Add(again)
 	}
-	if err := w.save(ctx, w.state); err != nil {
+	if err := w.keep(ctx); err != nil {
 		newEvents(w.Logger).state(err)
 		w.lost()
 		return 0
@@ -230,6 +234,10 @@ func (w *Watcher) post(ctx context.Context) error {
 		return nil
 	}
 	log := newEvents(w.Logger)
+	if err := w.owned(ctx); err != nil { // then another may have sent it
+		log.state(err)
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, sendTime)
 	defer cancel()
 	if err := w.Mail.send(ctx, time.Now(), w.state.Unsent, w.state.More); err != nil {
@@ -239,7 +247,7 @@ func (w *Watcher) post(ctx context.Context) error {
 	log.sent(len(w.state.Unsent), w.Mail.To)
 	w.state.Unsent, w.state.More = nil, 0
 	w.waiting(0)
-	if err := w.save(ctx, w.state); err != nil {
+	if err := w.keep(ctx); err != nil {
 		log.state(err)
 	}
 	return nil
