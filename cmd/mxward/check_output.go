@@ -124,7 +124,7 @@ func (o *checkOutput) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return problem(fmt.Errorf("write the findings as %s: %w", o.flags.format, err))
+	return internal(fmt.Errorf("write the findings as %s: %w", o.flags.format, err))
 }
 
 // drop leaves the file as it was; after finish it does nothing.

@@ -147,7 +147,7 @@ func (f *checkFlags) close() error {
 		return nil
 	}
 	if err := errors.Join(f.recorder.Err(), f.file.Close()); err != nil {
-		return problem(fmt.Errorf("--record %s: it is not whole: %w", f.record, err))
+		return internal(fmt.Errorf("--record %s: it is not whole: %w", f.record, err))
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -99,7 +100,7 @@ type scanFlags struct {
 func (f *scanFlags) scan(cmd *cobra.Command, file string) error {
 	collectLess()
 	wanted := f.failOn
-	if err := f.settle(); err != nil {
+	if err := errors.Join(f.settle(), f.summaryApart(file)); err != nil {
 		return usage(err)
 	}
 	in, err := openInput(file)
@@ -107,7 +108,7 @@ func (f *scanFlags) scan(cmd *cobra.Command, file string) error {
 		return usage(err)
 	}
 	defer in.Close()
-	source, err := scan.NewInput(in)
+	source, err := scan.NewInput(cmd.Context(), in)
 	if err != nil {
 		return usage(fmt.Errorf("read %s: %w", file, err))
 	}
@@ -116,13 +117,16 @@ func (f *scanFlags) scan(cmd *cobra.Command, file string) error {
 	if err != nil {
 		return usage(err)
 	}
-	out, err := f.open(source.Identity(), &tally, s)
+	out, err := f.open(source, &tally, s)
+	if errors.Is(err, context.Canceled) {
+		return interrupted(errors.New("scan: interrupted; nothing was written"))
+	}
 	if err != nil {
 		return usage(err)
 	}
 	sink := scan.NewOutput(out, f.full, f.output != "-")
 	show := startProgress(cmd.ErrOrStderr(), func(took time.Duration, bar bool) string {
-		return progressLine(tally.Progress(), source.Read(), source.Identity().Size, took, bar)
+		return progressLine(tally.Progress(), source.Read(), source.Size(), took, bar)
 	})
 	err = s.Run(cmd.Context(), source, sink)
 	show.stop()
@@ -167,7 +171,7 @@ func (f *scanFlags) mode() string {
 		strings.Join(f.only, ","), strings.Join(f.skip, ","), strings.Join(f.selectors, ","), f.server, f.full, f.profile, strings.Join(f.lists, ","))
 }
 
-func (f *scanFlags) open(id scan.Identity, tally *scan.Tally, s *scan.Scanner) (scan.File, error) {
+func (f *scanFlags) open(source *scan.Input, tally *scan.Tally, s *scan.Scanner) (scan.File, error) {
 	if f.output == "-" {
 		return os.Stdout, nil
 	}
@@ -176,6 +180,10 @@ func (f *scanFlags) open(id scan.Identity, tally *scan.Tally, s *scan.Scanner) (
 		open = func(path string, id scan.Identity, mode string) (*scan.Journal, error) {
 			return scan.Resume(path, id, mode, tally)
 		}
+	}
+	id, err := source.Identity()
+	if err != nil {
+		return nil, fmt.Errorf("read the input: %w", err)
 	}
 	j, err := open(f.output, id, f.mode())
 	if err != nil {
@@ -246,6 +254,22 @@ func (f *scanFlags) howToGoOn() string {
 		return "what was written is whole"
 	}
 	return "the same command with --resume goes on"
+}
+
+// summaryApart refuses a summary that would be written over what the scan reads or writes.
+func (f *scanFlags) summaryApart(input string) error {
+	for _, other := range []string{input, f.output, f.output + ".journal", f.export} {
+		if f.summary != "" && other != "-" && other != "" && sameFile(f.summary, other) {
+			return fmt.Errorf("--summary: %s is the scan's own; give another name", f.summary)
+		}
+	}
+	return nil
+}
+
+func sameFile(a, b string) bool {
+	x, errA := os.Stat(a)
+	y, errB := os.Stat(b)
+	return filepath.Clean(a) == filepath.Clean(b) || errA == nil && errB == nil && os.SameFile(x, y)
 }
 
 func writeSummary(file string, sum scan.Summary) error {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -137,5 +138,31 @@ func TestProgressLine(t *testing.T) {
 		if got := progressLine(now, 1000, row.size, 10*time.Second, row.bar); got != row.want {
 			t.Errorf("got  %s\nwant %s", got, row.want)
 		}
+	}
+}
+
+// TestScanQuiet: a signal ends a scan whose standard input says nothing.
+func TestScanQuiet(t *testing.T) {
+	cmd := exec.Command("mxward", "scan", "-", "--server", "127.0.0.1:1", "--only", "mx")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(in, "no domain")
+	if _, err := stdout.Read(make([]byte, 1)); err != nil { // it has read what there is
+		t.Error(err)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitInterrupted {
+		t.Errorf("exit status %d", code)
 	}
 }

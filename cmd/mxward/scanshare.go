@@ -108,7 +108,7 @@ func (f *scanFlags) sharing(cmd *cobra.Command, args []string) error {
 // share does what is to be done with a store.
 func (f *scanFlags) share(cmd *cobra.Command, file string) error {
 	wanted := f.failOn
-	if err := f.settle(); err != nil { // before the store is made, and again with the options of the job
+	if err := errors.Join(f.settle(), f.summaryApart("")); err != nil { // before the store is made, and again with the options of the job
 		return usage(err)
 	}
 	s, err := store.OpenScans(cmd.Context(), f.store)
@@ -183,11 +183,14 @@ func (f *scanFlags) load(ctx context.Context, jobs scan.Jobs, file string) error
 		return usage(err)
 	}
 	defer in.Close()
-	source, err := scan.NewInput(in)
+	source, err := scan.NewInput(ctx, in)
 	if err != nil {
 		return usage(fmt.Errorf("read %s: %w", file, err))
 	}
-	job := scan.Job{Name: f.job, Input: source.Identity(), Shard: scan.ShardLines}
+	job := scan.Job{Name: f.job, Shard: scan.ShardLines}
+	if job.Input, err = source.Identity(); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
 	if job.Mode, err = f.options(); err != nil {
 		return err
 	}

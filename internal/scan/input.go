@@ -2,6 +2,7 @@ package scan
 
 import (
 	"bufio"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -24,7 +25,7 @@ type Input struct {
 	in     *bufio.Reader
 	number int
 	read   atomic.Int64
-	id     Identity
+	size   int64 // -1 for a pipe
 }
 
 // Identity is how an input is known again.
@@ -36,8 +37,8 @@ type Identity struct {
 // Same reports whether another input may be the same.
 func (i Identity) Same(other Identity) bool { return i == other }
 
-// NewInput reads the beginning of f.
-func NewInput(f *os.File) (*Input, error) {
+// NewInput reads f until ctx ends.
+func NewInput(ctx context.Context, f *os.File) (*Input, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -45,21 +46,57 @@ func NewInput(f *os.File) (*Input, error) {
 	if info.IsDir() {
 		return nil, errors.New("it is a folder")
 	}
-	in := &Input{in: bufio.NewReaderSize(f, prefix)}
-	begins, err := in.in.Peek(prefix)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	sum := sha256.Sum256(begins)
-	in.id = Identity{Size: -1, Prefix: hex.EncodeToString(sum[:])}
+	in := &Input{in: bufio.NewReaderSize(&waiting{ctx, f, make([]byte, prefix)}, prefix), size: -1}
 	if info.Mode().IsRegular() {
-		in.id.Size = info.Size()
+		in.size = info.Size()
 	}
 	return in, nil
 }
 
-// Identity gives what the input is known by.
-func (in *Input) Identity() Identity { return in.id }
+// Identity gives what the input is known by. It comes before the first line is read, and waits
+// for the beginning of a pipe.
+func (in *Input) Identity() (Identity, error) {
+	begins, err := in.in.Peek(prefix)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return Identity{}, err
+	}
+	sum := sha256.Sum256(begins)
+	return Identity{Size: in.size, Prefix: hex.EncodeToString(sum[:])}, nil
+}
+
+// Size gives the octets of the input, -1 for a pipe.
+func (in *Input) Size() int64 { return in.size }
+
+// waiting is a reader that waits no longer than for ctx, whatever a pipe does: a system call that
+// reads cannot be called back, and is left to itself.
+type waiting struct {
+	ctx context.Context
+	f   io.Reader
+	buf []byte // of a read under way
+}
+
+// Read implements io.Reader.
+func (w *waiting) Read(p []byte) (int, error) {
+	if err := w.ctx.Err(); err != nil {
+		return 0, err
+	}
+	type done struct {
+		n   int
+		err error
+	}
+	read := make(chan done, 1)
+	into := w.buf[:min(len(p), len(w.buf))]
+	go func() {
+		n, err := w.f.Read(into)
+		read <- done{n, err}
+	}()
+	select {
+	case d := <-read:
+		return copy(p, into[:d.n]), d.err
+	case <-w.ctx.Done():
+		return 0, w.ctx.Err()
+	}
+}
 
 // Read gives how many octets were read; it may be asked meanwhile.
 func (in *Input) Read() int64 { return in.read.Load() }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // JournalSchema is that of the file beside an output, which says of what it is the output.
@@ -44,11 +46,27 @@ func Create(path string, id Identity, mode string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := lock(f, path); err != nil {
+		f.Close()
+		return nil, err
+	}
 	if err := writeHead(path, journalHead{JournalSchema, id, mode}); err != nil {
 		f.Close()
 		return nil, errors.Join(err, os.Remove(path))
 	}
 	return &Journal{File: f}, nil
+}
+
+// lock keeps a second scan from writing into the same output.
+func lock(f *os.File, path string) error {
+	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%s: another scan writes to it; wait for that, or stop it", path)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", path, err)
+	}
+	return nil
 }
 
 func writeHead(path string, head journalHead) error {
@@ -88,6 +106,10 @@ func Resume(path string, id Identity, mode string, tally *Tally) (*Journal, erro
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
+		return nil, err
+	}
+	if err := lock(f, path); err != nil {
+		f.Close()
 		return nil, err
 	}
 	j := &Journal{File: f}

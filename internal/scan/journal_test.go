@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"mxward/internal/audit"
 )
 
 // wrote makes an output with these lines.
@@ -93,5 +95,25 @@ func TestResume(t *testing.T) {
 	}
 	if _, err := Resume(path, id, "", &Tally{}); err == nil {
 		t.Error("a stranger's file is gone on with")
+	}
+}
+
+// TestResumeOurs: what our own side was at fault for is known again, also where the line leaves
+// out what says so.
+func TestResumeOurs(t *testing.T) {
+	id := Identity{Size: 5, Prefix: "ab"}
+	var b bytes.Buffer
+	dark := []audit.Finding{{ID: "mx.missing", Status: audit.Unknown, Blame: audit.LocalResolver}}
+	if err := (Result{Line: 1, Status: Checked, Findings: dark}).Write(&b, false); err != nil {
+		t.Fatal(err)
+	}
+	var tally Tally
+	j, err := Resume(wrote(t, b.String(), id), id, "full=false", &tally)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	if sum := tally.Summary(true); sum.Ours != 1 || !sum.MostlyOurs() {
+		t.Errorf("%+v: %s", sum, &b)
 	}
 }

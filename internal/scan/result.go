@@ -37,6 +37,7 @@ type Result struct {
 	Provider  string               `json:"provider"`
 	Questions int                  `json:"questions"`
 	Again     bool                 `json:"asked_again"`
+	Ours      bool                 `json:"ours"`   // it was the resolver or the network here that failed
 	Counts    map[audit.Status]int `json:"counts"` // of all findings, also of those that are left out
 	Findings  []audit.Finding      `json:"findings"`
 }
@@ -44,6 +45,7 @@ type Result struct {
 // Write writes the line. Unless full, only what fails or is unknown is in it.
 func (r Result) Write(w io.Writer, full bool) error {
 	r.Schema, r.Input, r.Error = Schema, clip(r.Input), clip(r.Error)
+	r.Ours = audit.Ours(r.Findings)
 	if r.Counts == nil {
 		r.Counts = count(r.Findings)
 	}
@@ -82,8 +84,8 @@ type brief struct {
 	Provider  string `json:"provider"`
 	Questions int    `json:"questions"`
 	Again     bool   `json:"asked_again"`
+	Ours      bool   `json:"ours"`
 	Findings  []said `json:"findings"`
-	ours      bool
 }
 
 type said struct {
@@ -94,7 +96,7 @@ type said struct {
 }
 
 func (r Result) brief() brief {
-	b := brief{Line: r.Line, Status: r.Status, Provider: r.Provider, Questions: r.Questions, Again: r.Again, ours: audit.Ours(r.Findings)}
+	b := brief{Line: r.Line, Status: r.Status, Provider: r.Provider, Questions: r.Questions, Again: r.Again, Ours: audit.Ours(r.Findings)}
 	for _, f := range r.Findings {
 		if f.Status == audit.Fail || f.Status == audit.Unknown {
 			b.Findings = append(b.Findings, said{f.ID, f.Status, f.Severity, f.Blame})

@@ -144,7 +144,7 @@ func TestEveryLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		in, err := NewInput(f)
+		in, err := NewInput(t.Context(), f)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -85,8 +85,7 @@ var none = len(audit.Severities())
 
 func (t *Tally) add(b brief) { t.count(b, false) }
 
-// Recount counts a document that was stored before. What is missing in it is whether our own
-// side was at fault.
+// Recount counts a document that was stored before.
 func (t *Tally) Recount(document []byte) error {
 	var b brief
 	if err := json.Unmarshal(document, &b); err != nil {
@@ -114,7 +113,7 @@ func (t *Tally) count(b brief, resumed bool) {
 	if b.Again {
 		t.again++
 	}
-	if b.ours {
+	if b.Ours {
 		t.ours++
 	}
 	worst, unknown := none, false

@@ -266,7 +266,13 @@ func (p Scans) Renew(ctx context.Context, l scan.Lease, until time.Time) error {
 func (p Scans) Finish(ctx context.Context, now time.Time, l scan.Lease, done scan.Finished) error {
 	now = p.serverTime(ctx, now)
 	return p.atomic(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		var first, lines int
+		var first, lines, there int
+		// The job before its shard, as Drop locks them: the documents want it anyway.
+		if err := tx.QueryRow(ctx, `SELECT 1 FROM scan_job WHERE id = $1 FOR KEY SHARE`, l.Job).Scan(&there); errors.Is(err, pgx.ErrNoRows) {
+			return scan.ErrLeaseLost
+		} else if err != nil {
+			return err
+		}
 		row := tx.QueryRow(ctx, `UPDATE scan_shard SET finished = $4, unknown = $5, ours = $6
 			WHERE job = $1 AND number = $2 AND attempts = $3 AND finished IS NULL RETURNING first, lines`,
 			l.Job, l.Shard, l.Attempt, now.UnixMicro(), done.Unknown, done.Ours)
