@@ -196,7 +196,7 @@ func caaChecks() []Check {
 			if len(f.CAA.Records) > 0 {
 				return nil
 			}
-			return []verdict{fail("neither the domain nor one above it has CAA records", f.q(dns.TypeCAA)).mend("name the authority that you use: "+f.Domain.FQDN()+` CAA 0 issue "…", with the name that it gives for this; no other may issue then`)}
+			return []verdict{fail("neither the domain nor one above it has CAA records", f.q(dns.TypeCAA)).mend("name the authority that you use: " + f.Domain.FQDN() + ` CAA 0 issue "…", with the name that it gives for this; no other may issue then`)}
 		})},
 		{"caa.syntax", "a CAA record has a mistake", Error, []string{"RFC 8659 §4.2"}, eachCAA(func(set CAA, c dns.CAA) []verdict {
 			fault := caaFault(c)

@@ -82,7 +82,7 @@ func bare(rr RR) bool {
 }
 
 func pack(rr RR) ([]byte, error) {
-	buf := make([]byte, wire.Len(rr)+1) // a TXT record without a text has an empty one
+	buf := make([]byte, wire.Len(rr)+1)                      // a TXT record without a text has an empty one
 	n, err := wire.PackRR(wire.Copy(rr), buf, 0, nil, false) // it writes into the header, and others read the record
 	if err != nil {
 		return nil, err
