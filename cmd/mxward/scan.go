@@ -167,8 +167,8 @@ func openInput(file string) (*os.File, error) {
 
 // mode is what decides what a line says: an output is of one mode.
 func (f *scanFlags) mode() string {
-	return fmt.Sprintf("only=%s skip=%s selector=%s server=%s full=%t profile=%s lists=%s",
-		strings.Join(f.only, ","), strings.Join(f.skip, ","), strings.Join(f.selectors, ","), f.server, f.full, f.profile, strings.Join(f.lists, ","))
+	return fmt.Sprintf("only=%s skip=%s selector=%s server=%s full=%t profile=%s lists=%s ordered=%t",
+		strings.Join(f.only, ","), strings.Join(f.skip, ","), strings.Join(f.selectors, ","), f.server, f.full, f.profile, strings.Join(f.lists, ","), f.ordered)
 }
 
 func (f *scanFlags) open(source *scan.Input, tally *scan.Tally, s *scan.Scanner) (scan.File, error) {

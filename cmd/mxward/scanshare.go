@@ -318,8 +318,8 @@ func (f *scanFlags) writeResults(cmd *cobra.Command, s scan.Jobs, failOn string)
 	}
 	var tally scan.Tally
 	err = f.copyResults(cmd.Context(), s, job, out, &tally)
-	if f.export != "-" {
-		err = errors.Join(err, out.Close())
+	if f.export != "-" { // people drop the job then
+		err = errors.Join(err, out.Sync(), out.Close())
 		if err != nil {
 			return errors.Join(err, os.Remove(f.export))
 		}

@@ -128,6 +128,9 @@ func (f *watchFlags) run(cmd *cobra.Command, args []string) error {
 	if err := w.Open(cmd.Context()); err != nil {
 		return usage(fmt.Errorf("--state: %w", err))
 	}
+	if f.once && f.state == "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "mxward: watch: without --state nothing is seen twice, and so no change is told; the exit code says what this look has found")
+	}
 	if f.once {
 		return f.lookOnce(cmd.Context(), w)
 	}

@@ -43,6 +43,9 @@ func (h *held) add(w work) error {
 		if err != nil {
 			return fmt.Errorf("hold back domains: %w", err)
 		}
+		if err := os.Remove(f.Name()); err != nil { // it is there as long as it is open, and not after a crash
+			return errors.Join(fmt.Errorf("hold back domains: %w", err), f.Close())
+		}
 		h.file, h.w = f, bufio.NewWriter(f)
 	}
 	return json.NewEncoder(h.w).Encode(heldLine{w.line, w.text, w.domain.String()})
@@ -101,6 +104,5 @@ func (h *held) each(ctx context.Context, jobs chan<- work) error {
 func (h *held) close() {
 	if h.file != nil {
 		h.file.Close()
-		os.Remove(h.file.Name())
 	}
 }
