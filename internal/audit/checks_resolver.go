@@ -146,7 +146,7 @@ func resolverNoTCP(f *Facts) []verdict {
 	switch tcp := f.Control.TCP; {
 	case tcp == nil:
 		return na("no other resolver is asked")
-	case tcp.Err != nil && f.Control.Resolver.Err != nil:
+	case tcp.Err != nil && (f.Control.Resolver.Err != nil || stopped(tcp.Err)):
 		return []verdict{unknown(f, tcp.Err, LocalResolver, rootNS)}
 	case tcp.Err != nil:
 		return []verdict{fail("answers that do not fit into a datagram are lost: "+clip(tcp.Err.Error()), rootNS).by(LocalResolver).mend("let TCP to port 53 through, or use another resolver")}
