@@ -101,7 +101,7 @@ func TestGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(f.RowGroups()) != 3 || f.NumRows() != 25 {
+	if len(f.RowGroups()) < 2 || len(f.RowGroups()) > 5 || f.NumRows() != 25 {
 		t.Errorf("%d groups of %d rows", len(f.RowGroups()), f.NumRows())
 	}
 }
