@@ -50,7 +50,7 @@ var rooms = map[string][]string{
 	"internal/rdap":            {"internal/dns"},                                                                                                        // when a registration ends, by registries over HTTPS
 	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
 	"internal/probe/probetest": {},                                                                                                                      // tests
-	"internal/scan":            {"internal/dns", "internal/audit"},                                                                                      // very many domains: lines in, results out
+	"internal/scan":            {"internal/dns", "internal/audit", "internal/mailauth/dmarc"},                                                           // very many domains: lines in, results out
 	"internal/scan/columns":    {"internal/audit", "internal/scan"},                                                                                     // their results as Parquet
 	"internal/watch":           {"internal/dns", "internal/audit", "internal/audit/render", "internal/mail", "internal/smtp"},                           // the site's own domains at intervals: what has changed, what ends soon
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},

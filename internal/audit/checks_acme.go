@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/dmarc"
 )
 
 const maxStale = 5 // values of one name that are named; ours
@@ -58,7 +59,7 @@ func challengeDangling(f *Facts, c Challenge) []verdict {
 		return []verdict{fail("whoever it leads to does not serve it: "+clip(err.Error()), c.question()).by(side).mend("drop the delegation, or have it served")}
 	}
 	if c.Free {
-		return []verdict{fail(fmt.Sprintf("it is an alias of %s, and the domain %s does not exist: who registers it can get certificates", c.TXT.Canonical, registered(c.TXT.Canonical)), c.question()).
+		return []verdict{fail(fmt.Sprintf("it is an alias of %s, and the domain %s does not exist: who registers it can get certificates", c.TXT.Canonical, dmarc.ListOrg(c.TXT.Canonical)), c.question()).
 			mend("drop the alias", Change{"delete", c.Name.FQDN() + " CNAME " + c.TXT.firstTarget().FQDN()})}
 	}
 	return nil

@@ -136,15 +136,7 @@ func spfUnregistered(f *Facts) []verdict {
 	for _, name := range f.SPF.Gone() {
 		all = append(all, f.unregistered(name, "Whoever registers it may send in the domain's name", f.q(dns.TypeTXT))...)
 	}
-	switch {
-	case len(all) > 0:
-		return all
-	case s.err != nil:
-		return []verdict{unknown(f, s.err, s.theirs, s.asked...)}
-	case s.none != "":
-		return na(s.none)
-	}
-	return nil
+	return s.orElse(f, all)
 }
 
 // unregistered judges a name that a record gives: others holds those that do not exist.

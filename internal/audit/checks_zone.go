@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/dmarc"
 )
 
 // What a TTL and a message should be.
@@ -50,7 +51,7 @@ func (f *Facts) kinds() []kind {
 // apex reports whether the domain is a zone of its own.
 func (f *Facts) apex() bool {
 	if f.Zone.Name.IsZero() {
-		return registered(f.Domain) == f.Domain
+		return dmarc.ListOrg(f.Domain) == f.Domain
 	}
 	return f.Zone.Name == f.Domain
 }
@@ -145,7 +146,7 @@ func danglingCNAME(f *Facts) []verdict {
 			text := fmt.Sprintf("it is an alias of %s, which has no address", a.A.Canonical)
 			switch {
 			case a.Free:
-				text = fmt.Sprintf("it is an alias of %s, and the domain %s does not exist: who registers it speaks for the name", a.A.Canonical, registered(a.A.Canonical))
+				text = fmt.Sprintf("it is an alias of %s, and the domain %s does not exist: who registers it speaks for the name", a.A.Canonical, dmarc.ListOrg(a.A.Canonical))
 			case !a.A.Exists:
 				text = fmt.Sprintf("it is an alias of %s, which does not exist", a.A.Canonical)
 			}

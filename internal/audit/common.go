@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/dmarc"
 )
 
 // For how long the audits of many domains hold by what one of them found out; ours.
@@ -246,7 +247,7 @@ func (c *Common) learn(at talk, q dns.Question, said dns.Said, err error) {
 		c.servers[at] = m
 	}
 	if silent {
-		if name := registered(q.Name); len(m.silent) < silentAfter && !slices.Contains(m.silent, name) {
+		if name := dmarc.ListOrg(q.Name); len(m.silent) < silentAfter && !slices.Contains(m.silent, name) {
 			m.silent = append(m.silent, name)
 		}
 		m.heard, m.until = Heard{Server: at.server, Err: err}, time.Now().Add(silentAge)

@@ -8,10 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/publicsuffix"
-
 	"mxward/internal/dns"
 	"mxward/internal/dns/blocklist"
+	"mxward/internal/mailauth/dmarc"
 )
 
 // The limits of what block lists are asked; ours.
@@ -60,7 +59,7 @@ func (g *gatherer) lists(ctx context.Context) {
 		if l.Kind == blocklist.Domains {
 			domain := f.Domain
 			if !l.Hosts {
-				domain = registered(domain)
+				domain = dmarc.ListOrg(domain)
 			}
 			f.Lists.Domain = append(f.Lists.Domain, listing(l, domain.String(), false)(l.DomainName(domain)))
 			continue
@@ -99,19 +98,6 @@ func (g *gatherer) listedAddrs() []netip.Addr {
 		}
 	}
 	return some
-}
-
-// registered gives the domain that somebody has registered, which is what most lists have.
-func registered(domain dns.Name) dns.Name {
-	text, err := publicsuffix.EffectiveTLDPlusOne(domain.String())
-	if err != nil {
-		return domain
-	}
-	name, err := dns.ParseName(text)
-	if err != nil {
-		return domain
-	}
-	return name
 }
 
 // listing prepares one question; where there is none to ask, its error is what came of it.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/dmarc"
 )
 
 // The limits of what is asked about names; ours.
@@ -87,11 +88,11 @@ func (g *gatherer) alias(ctx context.Context, label string) Alias {
 // free reports whether the domain that a name is in does not exist. Another resolver's word alone
 // is not enough: it may deny what others see.
 func (g *gatherer) free(ctx context.Context, name dns.Name) bool {
-	set, err := dns.LookupSOA(ctx, g.rec, registered(name))
+	set, err := dns.LookupSOA(ctx, g.rec, dmarc.ListOrg(name))
 	if err != nil || set.Exists || len(set.Aliases) > 0 {
 		return false
 	}
-	return !g.Server.IsValid() || g.Asker != nil && len(g.Roots) > 0 && g.walk(ctx, registered(name), 0).free()
+	return !g.Server.IsValid() || g.Asker != nil && len(g.Roots) > 0 && g.walk(ctx, dmarc.ListOrg(name), 0).free()
 }
 
 // wild asks for a name that nobody has.

@@ -31,16 +31,21 @@ func linted(id string, look func(*Facts) survey) func(*Facts) []verdict {
 				all = append(all, s.verdict(found))
 			}
 		}
-		switch {
-		case len(all) > 0:
-			return all
-		case s.err != nil:
-			return []verdict{unknown(f, s.err, s.theirs, s.asked...)}
-		case s.none != "":
-			return na(s.none)
-		}
-		return nil
+		return s.orElse(f, all)
 	}
+}
+
+// orElse gives the verdicts, or where there is none what the survey leaves open.
+func (s survey) orElse(f *Facts, all []verdict) []verdict {
+	switch {
+	case len(all) > 0:
+		return all
+	case s.err != nil:
+		return []verdict{unknown(f, s.err, s.theirs, s.asked...)}
+	case s.none != "":
+		return na(s.none)
+	}
+	return nil
 }
 
 func (s survey) verdict(found lint.Finding) verdict {

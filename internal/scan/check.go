@@ -2,12 +2,10 @@ package scan
 
 import (
 	"context"
-	"strings"
-
-	"golang.org/x/net/publicsuffix"
 
 	"mxward/internal/audit"
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/dmarc"
 )
 
 // Check looks at domains with an auditor. Unless full, only what fails or is unknown comes, without
@@ -52,17 +50,9 @@ func provider(f *audit.Facts) string {
 	if best.Host == dns.Root {
 		return nullMX
 	}
-	host := organisation(best.Host)
-	if host == organisation(f.Domain) {
+	host := dmarc.ListOrg(best.Host)
+	if host == dmarc.ListOrg(f.Domain) {
 		return itself
 	}
-	return host
-}
-
-func organisation(name dns.Name) string {
-	text := strings.ToLower(name.String())
-	if org, err := publicsuffix.EffectiveTLDPlusOne(text); err == nil {
-		return org
-	}
-	return text
+	return host.String()
 }
