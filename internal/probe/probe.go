@@ -21,6 +21,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -124,11 +125,12 @@ type Target struct {
 }
 
 // Visits goes to all targets, several at the same time, and to each address once. The sessions
-// are in the order of the targets.
+// are in the order of the targets. What panics in a visit panics here, where somebody can say so.
 func (p *Prober) Visits(ctx context.Context, targets []Target) []Session {
 	sessions := make([]Session, len(targets))
 	first := map[netip.Addr]int{}
 	turns := make(chan struct{}, atOnce)
+	faults := make(chan string, len(targets))
 	var all sync.WaitGroup
 	for i, t := range targets {
 		if _, again := first[t.Addr]; again {
@@ -137,11 +139,21 @@ func (p *Prober) Visits(ctx context.Context, targets []Target) []Session {
 		first[t.Addr] = i
 		all.Go(func() {
 			turns <- struct{}{}
-			defer func() { <-turns }()
+			defer func() {
+				<-turns
+				if v := recover(); v != nil {
+					faults <- fmt.Sprintf("%v\n%s", v, debug.Stack())
+				}
+			}()
 			sessions[i] = p.Visit(ctx, t)
 		})
 	}
 	all.Wait()
+	select {
+	case fault := <-faults:
+		panic(fault)
+	default:
+	}
 	for i, t := range targets {
 		sessions[i] = sessions[first[t.Addr]]
 	}
