@@ -205,6 +205,7 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 		a.Lists = nil // lists count questions, and refuse who asks too many
 	}
 	if own, ok := a.Asker.(*resolver.Resolver); ok {
+		own.KeepReferrals = true
 		own.MaxInFlight = perDomain * f.concurrency
 		own.MaxWaiters = perDomain * f.concurrency // what a large provider has is asked for all at once
 	}

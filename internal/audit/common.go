@@ -16,13 +16,14 @@ import (
 
 // For how long the audits of many domains hold by what one of them found out; ours.
 const (
-	controlAge  = time.Minute      // our own side, while nothing fails
-	controlSoon = time.Second      // where something did: it must not be held against a domain
-	suffixAge   = 10 * time.Minute // the servers of a public suffix
-	ableAge     = 5 * time.Minute  // that a server takes TCP
-	silentAge   = 30 * time.Second // that a server is silent
-	silentAfter = 3                // names in a row: some servers drop questions for zones that they do not have
-	maxCommon   = 100_000          // servers; then all is found out anew
+	controlAge  = time.Minute            // our own side, while nothing fails
+	controlSoon = time.Second            // where something did: it must not be held against a domain
+	suffixAge   = 10 * time.Minute       // the servers of a public suffix
+	ableAge     = 5 * time.Minute        // that a server takes TCP
+	silentAge   = 30 * time.Second       // that a server is silent
+	heardSoon   = 500 * time.Millisecond // a server; after that, others are asked beside it
+	silentAfter = 3                      // names in a row: some servers drop questions for zones that they do not have
+	maxCommon   = 100_000                // servers; then all is found out anew
 )
 
 // Common is what the audits of many domains have in common, and is asked for once: the state
@@ -161,12 +162,33 @@ func (g *gatherer) askToLead(ctx context.Context, servers []netip.AddrPort, q dn
 	turned := slices.Clone(servers)
 	first := rand.IntN(len(turned))
 	turned[0], turned[first] = turned[first], turned[0]
-	heard := g.askSome(ctx, turned[:1], q)
-	ref, answered := lead(heard, zone, q.Name)
-	if len(ref.Servers) > 0 || answered != nil && answered.Said.Rcode == dns.NoError {
-		return heard
-	}
-	return append(heard, g.askSome(ctx, turned[1:], q)...)
+	return g.askFirst(ctx, turned, q, func(first Heard) bool {
+		ref, answered := lead([]Heard{first}, zone, q.Name)
+		return len(ref.Servers) > 0 || answered != nil && answered.Said.Rcode == dns.NoError
+	})
+}
+
+// askFirst asks the first of some servers, and the others where that does not do, or is not heard
+// soon.
+func (g *gatherer) askFirst(ctx context.Context, servers []netip.AddrPort, q dns.Question, does func(Heard) bool) []Heard {
+	var first, others []Heard
+	done := make(chan struct{}) // the first was heard, or is known to be silent
+	g.all(ctx, func(ctx context.Context) {
+		defer close(done)
+		first = g.askSome(ctx, servers[:1], q)
+	}, func(ctx context.Context) {
+		soon := time.NewTimer(heardSoon)
+		defer soon.Stop()
+		select {
+		case <-done:
+			if len(first) > 0 && does(first[0]) {
+				return
+			}
+		case <-soon.C:
+		}
+		others = g.askSome(ctx, servers[1:], q)
+	})
+	return append(first, others...)
 }
 
 // askTCP asks over TCP, unless the server was heard that way lately for another zone.

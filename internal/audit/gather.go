@@ -100,8 +100,15 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 		Direct: map[dns.Question][]Heard{}, Plan: a.newPlanned(domain),
 	}
 	g := a.gatherer(f)
-	g.all(ctx, g.ourSide, g.zone, g.records)
-	g.deadZone()
+	if g.Common != nil { // one after the other: what comes first spares questions to the rest
+		g.way(ctx) // the resolver may learn it
+		g.all(ctx, g.ourSide, g.zone, g.mx)
+		g.deadZone()
+		g.all(ctx, g.records)
+	} else {
+		g.all(ctx, g.ourSide, g.zone, g.records)
+		g.deadZone()
+	}
 	g.all(ctx, g.where(g.guess, "dkim", "dmarc.spf-only-reject"))
 	g.more(ctx)
 	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
@@ -116,14 +123,11 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 // records asks the resolver for what mail needs.
 func (g *gatherer) records(ctx context.Context) {
 	f, domain := g.facts, g.facts.Domain
-	if g.Common != nil { // then those above are asked for the way to the zone once, and not by all of these
-		_, _ = dns.LookupMX(ctx, g.rec, domain)
-	}
 	g.all(ctx,
 		g.mailHosts,
 		func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
 		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
-		func(ctx context.Context) { f.DMARC = dmarc.Survey(ctx, g.rec, domain) },
+		g.dmarc,
 		g.dkim, g.mtasts,
 		g.where(func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") }, "tlsrpt", "dnssec.bogus"),
 		func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
@@ -254,13 +258,19 @@ func (g *gatherer) mailHosts(ctx context.Context) {
 	g.lists(ctx)
 }
 
+func (g *gatherer) mx(ctx context.Context) {
+	g.facts.MX = fact(dns.LookupMX(ctx, g.rec, g.facts.Domain))
+}
+
 // hosts looks for the hosts that take the domain's mail, their addresses and the names of those.
 func (g *gatherer) hosts(ctx context.Context) {
 	f := g.facts
-	g.all(ctx,
-		func(ctx context.Context) { f.MX = fact(dns.LookupMX(ctx, g.rec, f.Domain)) },
-		func(ctx context.Context) { f.Own = g.host(ctx, dns.MX{Host: f.Domain}) },
-	)
+	own := func(ctx context.Context) { f.Own = g.host(ctx, dns.MX{Host: f.Domain}) }
+	kinds := g.where(own, "zone") // what stands at the domain beside its MX records
+	g.all(ctx, g.mx, kinds)
+	if f.Own.Name.IsZero() && len(f.MX.Records) == 0 {
+		own(ctx)
+	}
 	records := f.MX.Records
 	if f.MX.Err == nil && len(records) == 0 && len(f.Own.addrs()) > 0 {
 		records = []dns.MX{{Host: f.Domain}} // RFC 5321 §5.1
@@ -324,6 +334,14 @@ func (g *gatherer) dkim(ctx context.Context) {
 	for _, w := range g.selectors() {
 		g.facts.DKIM = append(g.facts.DKIM, g.selector(ctx, w))
 	}
+}
+
+func (g *gatherer) dmarc(ctx context.Context) {
+	survey := dmarc.Survey
+	if g.Common != nil {
+		survey = dmarc.SurveyOfMany
+	}
+	g.facts.DMARC = survey(ctx, g.rec, g.facts.Domain)
 }
 
 func (g *gatherer) mtasts(ctx context.Context) {

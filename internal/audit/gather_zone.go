@@ -23,15 +23,22 @@ const (
 	maxServing = 26 // names of the zone's own servers that are looked at
 )
 
-// zone walks from the root to the domain's zone, as a resolver would that trusts nobody, and
-// asks each of its servers.
-func (g *gatherer) zone(ctx context.Context) {
+// way walks from the root to the domain's zone, as a resolver would that trusts nobody.
+func (g *gatherer) way(ctx context.Context) {
 	z := &g.facts.Zone
 	if g.Asker == nil || len(g.Roots) == 0 {
 		z.Err = errNotAsked
 		return
 	}
 	*z = g.walk(ctx, g.facts.Domain, 0)
+}
+
+// zone asks each of the servers of the domain's zone.
+func (g *gatherer) zone(ctx context.Context) {
+	z := &g.facts.Zone
+	if z.Parent.IsZero() && z.Err == nil {
+		g.way(ctx)
+	}
 	if z.Name.IsZero() {
 		return
 	}
@@ -258,11 +265,17 @@ func (g *gatherer) nameServers(ctx context.Context, z *Zone) {
 		}
 	}
 	awake, silence := asked, error(nil) // who is silent now is not asked for addresses
-	for _, h := range g.askToServe(ctx, z, asked) {
+	sleeps := func(h Heard) {
 		if dns.TroubleOf(h.Err) == dns.NoReply {
 			silence = h.Err
 			awake = slices.DeleteFunc(slices.Clone(awake), func(at netip.AddrPort) bool { return at == h.Server })
 		}
+	}
+	for _, h := range g.rec.heardOf(asked, dns.Question{Name: g.facts.Domain, Type: dns.TypeSOA, DNSSEC: true}) {
+		sleeps(h) // on the way here
+	}
+	for _, h := range g.askToServe(ctx, z, awake) {
+		sleeps(h)
 		if !h.serves() {
 			continue
 		}
@@ -308,12 +321,10 @@ func (g *gatherer) askToServe(ctx context.Context, z *Zone, servers []netip.Addr
 	if g.Common == nil || len(servers) < 2 {
 		return g.askSome(ctx, servers, q)
 	}
-	heard := g.askSome(ctx, servers[:1], q)
-	set, err := dns.LookupNS(ctx, dns.Given(heard[0].Said.Answer), z.Name)
-	if heard[0].serves() && err == nil && sameNames(set.Records, z.Referral.Servers) {
-		return heard
-	}
-	return append(heard, g.askSome(ctx, servers[1:], q)...)
+	return g.askFirst(ctx, servers, q, func(first Heard) bool {
+		set, err := dns.LookupNS(ctx, dns.Given(first.Said.Answer), z.Name)
+		return first.serves() && err == nil && sameNames(set.Records, z.Referral.Servers)
+	})
 }
 
 func sameNames(a, b []dns.Name) bool {
@@ -402,8 +413,13 @@ func union(a, b []netip.Addr) []netip.Addr {
 // signatures asks a server of the zone for its keys and for a signature. Keys may not fit
 // into a datagram.
 func (g *gatherer) signatures(ctx context.Context, z *Zone, at netip.AddrPort) {
+	signed := dns.Question{Name: z.Name, Type: dns.TypeSOA, DNSSEC: true}
 	first, second := "tcp", "udp"
 	if g.Common != nil {
+		z.Signed = g.rec.ask(ctx, at, "udp", signed)
+		if z.unsigned() {
+			return // keys without a signature mean nothing to anybody
+		}
 		first, second = second, first
 	}
 	keys := g.rec.ask(ctx, at, first, dns.Question{Name: z.Name, Type: dns.TypeDNSKEY, DNSSEC: true})
@@ -414,5 +430,10 @@ func (g *gatherer) signatures(ctx context.Context, z *Zone, at netip.AddrPort) {
 	if keys.Err == nil {
 		z.Keys = fact(dns.LookupKeys(ctx, dns.Given(keys.Said.Answer), z.Name))
 	}
-	z.Signed = g.rec.ask(ctx, at, "udp", dns.Question{Name: z.Name, Type: dns.TypeSOA, DNSSEC: true})
+	z.Signed = g.rec.ask(ctx, at, "udp", signed)
+}
+
+// unsigned reports whether neither the parent nor the zone's own server shows that it is signed.
+func (z Zone) unsigned() bool {
+	return len(z.Referral.DS) == 0 && !z.Undivided && z.Signed.serves() && len(dns.Signatures(z.Signed.Said.Answer)) == 0
 }

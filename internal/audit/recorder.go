@@ -150,6 +150,18 @@ func (r *recorder) ask(ctx context.Context, server netip.AddrPort, network strin
 	return heard
 }
 
+// heardOf gives what some servers have said over UDP already, where that is kept.
+func (r *recorder) heardOf(servers []netip.AddrPort, q dns.Question) (all []Heard) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, server := range servers {
+		if heard, ok := r.heard[asked{server, "udp", q}]; ok {
+			all = append(all, heard)
+		}
+	}
+	return all
+}
+
 // trouble reports whether something could not be had.
 func (r *recorder) trouble() bool {
 	r.mu.Lock()

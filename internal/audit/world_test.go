@@ -391,9 +391,13 @@ func (a animal) rooted(key *zone.Key) zone.Signing {
 func (a animal) turned(z *zone.Zone) dns.Resolver {
 	if a.oldAlgorithm { // nobody here makes such keys, and the question is only whether they are seen
 		old := rr("example.com. 3600 DNSKEY 257 3 7 AwEAAcMnWBKLuvG/LwnPVykcmpvnntwxfshHlHRhlY0F3oz8AMcuF8gw")
+		signature := rr("example.com. 3600 RRSIG SOA 7 2 3600 20380101000000 20260101000000 1 example.com. AAAA")
 		a.turn = func(q dns.Question, answer *dns.Answer) {
-			if q.Type == dns.TypeDNSKEY {
+			switch {
+			case q.Type == dns.TypeDNSKEY:
 				answer.Answer = append(answer.Answer[:len(answer.Answer):len(answer.Answer)], old)
+			case q.Type == dns.TypeSOA && q.DNSSEC && q.Name == dns.MustName("example.com"):
+				answer.Answer = append(answer.Answer[:len(answer.Answer):len(answer.Answer)], signature)
 			}
 		}
 	}

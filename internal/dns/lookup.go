@@ -106,32 +106,49 @@ func LookupPTR(ctx context.Context, r Resolver, a netip.Addr) (Set[Name], error)
 // LookupAddrs asks for A and AAAA at once. It gives an error only where that could change
 // the answer: one family found is enough, but "none" needs both families' word.
 func LookupAddrs(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], error) {
-	type half struct {
-		set Set[netip.Addr]
-		err error
+	six := make(chan addrs, 1)
+	go func() { six <- addrsOf(ctx, r, name, TypeAAAA) }()
+	four := addrsOf(ctx, r, name, TypeA)
+	return bothAddrs(four, <-six)
+}
+
+// LookupAddrsInTurn is LookupAddrs for a name that probably does not exist: AAAA is asked only
+// where A does not deny the name.
+func LookupAddrsInTurn(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], error) {
+	four := addrsOf(ctx, r, name, TypeA)
+	if four.err == nil && !four.set.Exists {
+		return four.set, nil // NXDOMAIN holds for every type (RFC 2308 §2.1)
 	}
-	six := make(chan half, 1)
-	go func() {
-		set, err := LookupAddrsOf(ctx, r, name, TypeAAAA)
-		six <- half{set, err}
-	}()
-	v4, err4 := LookupAddrsOf(ctx, r, name, TypeA)
-	v6 := <-six
+	return bothAddrs(four, addrsOf(ctx, r, name, TypeAAAA))
+}
+
+// addrs is what came of the question for one family.
+type addrs struct {
+	set Set[netip.Addr]
+	err error
+}
+
+func addrsOf(ctx context.Context, r Resolver, name Name, family Type) (a addrs) {
+	a.set, a.err = LookupAddrsOf(ctx, r, name, family)
+	return a
+}
+
+func bothAddrs(four, six addrs) (Set[netip.Addr], error) {
 	switch {
-	case err4 == nil && v6.err == nil:
-		return mergeAddrs(v4, v6.set), nil
-	case err4 == nil && len(v4.Records) > 0:
-		return v4, nil
-	case v6.err == nil && len(v6.set.Records) > 0:
-		return v6.set, nil
-	case err4 == nil && !v4.Exists:
-		return v4, nil // NXDOMAIN holds for every type (RFC 2308 §2.1)
-	case v6.err == nil && !v6.set.Exists:
-		return v6.set, nil
-	case err4 != nil:
-		return v4, err4
+	case four.err == nil && six.err == nil:
+		return mergeAddrs(four.set, six.set), nil
+	case four.err == nil && len(four.set.Records) > 0:
+		return four.set, nil
+	case six.err == nil && len(six.set.Records) > 0:
+		return six.set, nil
+	case four.err == nil && !four.set.Exists:
+		return four.set, nil // NXDOMAIN holds for every type (RFC 2308 §2.1)
+	case six.err == nil && !six.set.Exists:
+		return six.set, nil
+	case four.err != nil:
+		return four.set, four.err
 	}
-	return v6.set, v6.err
+	return six.set, six.err
 }
 
 // LookupAddrsOf asks for the addresses of one family: TypeA or TypeAAAA.

@@ -165,13 +165,30 @@ func TestLookupAddrsHalves(t *testing.T) {
 		{"nxdomain", "nxdomain", 0, false, false},
 		{"refused", "none", 0, false, true}, // an Rcode that is no answer
 	}
-	for _, tt := range tests {
-		set, err := dns.LookupAddrs(t.Context(), halves{dns.TypeA: tt.four, dns.TypeAAAA: tt.six}, dns.MustName("a.example"))
-		if len(set.Records) != tt.records || (err != nil) != tt.err || err == nil && set.Exists != tt.exists {
-			t.Errorf("%s, %s: %+v, %v", tt.four, tt.six, set, err)
+	for how, lookup := range map[string]func(context.Context, dns.Resolver, dns.Name) (dns.Set[netip.Addr], error){"at once": dns.LookupAddrs, "in turn": dns.LookupAddrsInTurn} {
+		for _, tt := range tests {
+			set, err := lookup(t.Context(), halves{dns.TypeA: tt.four, dns.TypeAAAA: tt.six}, dns.MustName("a.example"))
+			if len(set.Records) != tt.records || (err != nil) != tt.err || err == nil && set.Exists != tt.exists {
+				t.Errorf("%s: %s, %s: %+v, %v", how, tt.four, tt.six, set, err)
+			}
+			if set.Authentic != (tt.records > 0) {
+				t.Errorf("%s: %s, %s: authentic %v", how, tt.four, tt.six, set.Authentic)
+			}
 		}
-		if set.Authentic != (tt.records > 0) {
-			t.Errorf("%s, %s: authentic %v", tt.four, tt.six, set.Authentic)
+	}
+}
+
+// TestLookupAddrsInTurn: where A denies the name, AAAA is not asked.
+func TestLookupAddrsInTurn(t *testing.T) {
+	for say, want := range map[string]int{"nxdomain": 1, "none": 2, "192.0.2.1": 2, "error": 2} {
+		asked := 0
+		r := dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+			asked++
+			return halves{dns.TypeA: say, dns.TypeAAAA: "none"}.Resolve(ctx, q)
+		})
+		_, _ = dns.LookupAddrsInTurn(t.Context(), r, dns.MustName("a.example"))
+		if asked != want {
+			t.Errorf("%s: %d questions, want %d", say, asked, want)
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 const askTries = 2
 
 // Ask puts one question to one server over "udp" or "tcp" and gives what it says, whatever
-// that is: nothing is followed, judged by DNSSEC, or kept. A server that does not know EDNS
-// is asked without. The error means that it said nothing, and is a *dns.Error.
+// that is: nothing is followed, judged by DNSSEC, or kept (but see KeepReferrals). A server that
+// does not know EDNS is asked without. The error means that it said nothing, and is a *dns.Error.
 func (r *Resolver) Ask(ctx context.Context, server netip.AddrPort, network string, q dns.Question) (dns.Said, error) {
 	r.once.Do(r.start)
 	p := packet{server: server, proto: network, edns: true, ask: ask{name: q.Name, typ: q.Type, dnssec: q.DNSSEC}}
@@ -30,6 +30,9 @@ func (r *Resolver) Ask(ctx context.Context, server netip.AddrPort, network strin
 		var se *serverError
 		switch {
 		case err == nil:
+			if r.KeepReferrals {
+				r.keepReferral(p, rep)
+			}
 			return saidBy(rep), nil
 		case ctx.Err() != nil:
 			return dns.Said{}, fmt.Errorf("ask %s for %s: %w", server, q, ctx.Err())
@@ -44,6 +47,18 @@ func (r *Resolver) Ask(ctx context.Context, server netip.AddrPort, network strin
 		}
 	}
 	return dns.Said{}, failed
+}
+
+// keepReferral takes a referral as if it had been met on a way of our own: from a server of the
+// closest zone that is known, and with what that may speak of.
+func (r *Resolver) keepReferral(p packet, rep reply) {
+	cut := r.closest(p.ask)
+	if rep.msg.Truncated || !p.dnssec || !cut.leadsTo(p.server) {
+		return
+	}
+	if found, err := scrub(p.ask, cut.zone, rep.msg); err == nil && found.referral != nil {
+		r.descend(cut, found.referral)
+	}
 }
 
 // troubleWith says whose trouble it is that one server was not heard.

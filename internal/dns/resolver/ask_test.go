@@ -78,3 +78,36 @@ func TestAskReferral(t *testing.T) {
 		}
 	})
 }
+
+// Each row is a referral that Ask was given, and whether the resolver goes by it.
+func TestKeepReferrals(t *testing.T) {
+	for _, tt := range []struct {
+		why    string
+		keep   bool
+		server string
+		q      dns.Question
+		kept   bool
+	}{
+		{"from a known server of the zone above", true, comAddr, dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeSOA, DNSSEC: true}, true},
+		{"not unless it is wanted", false, comAddr, dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeSOA, DNSSEC: true}, false},
+		{"not from somebody else", true, "198.51.100.66", dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeSOA, DNSSEC: true}, false},
+		{"not without what it says of DS records", true, comAddr, dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeSOA}, false},
+	} {
+		t.Run(tt.why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := exampleWorld(t)
+				w.Resolver.KeepReferrals = tt.keep
+				w.zone("198.51.100.66", "com", "@ 86400 SOA ns hostmaster 1 7200 900 1209600 900\n@ 86400 NS ns\nns 86400 A 198.51.100.66\nexample 86400 NS ns.example\nns.example 86400 A 198.51.100.66\n")
+				w.want("nobody.com A", dns.NXDomain) // com is known now
+				if _, err := w.Resolver.Ask(t.Context(), netip.MustParseAddrPort(tt.server+":53"), "udp", tt.q); err != nil {
+					t.Fatal(err)
+				}
+				d := w.Resolver.closest(w.Resolver.asks(question("www.example.com A"), false))
+				if kept := d.zone == dns.MustName("example.com"); kept != tt.kept {
+					t.Errorf("the closest zone is %s", d.zone)
+				}
+				w.want("www.example.com A", dns.NoError, "A 192.0.2.80")
+			})
+		})
+	}
+}

@@ -39,6 +39,16 @@ func (r *Resolver) root() *delegation {
 	return d
 }
 
+// leadsTo reports whether a server is one of those whose addresses came with the delegation.
+func (d *delegation) leadsTo(server netip.AddrPort) bool {
+	for _, addrs := range d.glue {
+		if server.Port() == dnsPort && slices.Contains(addrs, server.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
 // until gives the same delegation with another end.
 func (d *delegation) until(lease time.Time) *delegation {
 	return &delegation{

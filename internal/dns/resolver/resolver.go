@@ -75,6 +75,10 @@ type Resolver struct {
 	// NoAggressive asks for each name, also where a validated NSEC or NSEC3 record denies it
 	// (RFC 8198 otherwise).
 	NoAggressive bool
+	// KeepReferrals keeps a referral that Ask was given by a known server of the zone above, for
+	// whoever asks Ask and Resolve for many domains. Ask is easier to fool than Resolve: it does
+	// without random case and cookies.
+	KeepReferrals bool
 	// NoIPv4 and NoIPv6 leave out the servers of one family. Without them, a family
 	// without a route is noticed and put last for a while.
 	NoIPv4, NoIPv6 bool

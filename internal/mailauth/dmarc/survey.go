@@ -27,6 +27,16 @@ type Report struct {
 // Beside what Discover and Authorised ask, it looks at three names where records stand by
 // mistake, and whether the destinations take mail.
 func Survey(ctx context.Context, r dns.Resolver, domain dns.Name) Report {
+	return survey(ctx, r, domain, func(*Report) bool { return true })
+}
+
+// SurveyOfMany is Survey where questions count: it looks for records that stand somewhere by
+// mistake only where none stands in the right place.
+func SurveyOfMany(ctx context.Context, r dns.Resolver, domain dns.Name) Report {
+	return survey(ctx, r, domain, func(r *Report) bool { return r.Domain != r.Start })
+}
+
+func survey(ctx context.Context, r dns.Resolver, domain dns.Name, elsewhere func(*Report) bool) Report {
 	ctx, cancel := context.WithTimeout(ctx, maxSurveyTime)
 	defer cancel()
 	w := newWalker(ctx, r)
@@ -36,7 +46,9 @@ func Survey(ctx context.Context, r dns.Resolver, domain dns.Name) Report {
 		report.lintWalk()
 		report.destinations(w)
 	}
-	report.misplaced(w)
+	if elsewhere(&report) {
+		report.misplaced(w)
+	}
 	return report
 }
 

@@ -122,7 +122,7 @@ func (f *Fetcher) Fetch(ctx context.Context, domain dns.Name) (Fetched, error) {
 }
 
 func (f *Fetcher) addrs(ctx context.Context, host dns.Name) ([]netip.Addr, error) {
-	set, err := dns.LookupAddrs(ctx, f.Resolver, host)
+	set, err := dns.LookupAddrsInTurn(ctx, f.Resolver, host) // most domains have no such host
 	if err != nil {
 		return nil, &Error{Class: ErrTemporary, ID: "mtasts.temperror", Fault: "find " + host.String(), Err: err}
 	}
