@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -121,6 +123,86 @@ func TestScanInterrupted(t *testing.T) {
 	if n := s.whole(t); n == 0 || n == s.n {
 		t.Errorf("%d lines", n)
 	}
+}
+
+// small is a file with little room.
+type small struct {
+	bytes.Buffer
+	room   int
+	broken error // what Sync says
+}
+
+func (s *small) Write(b []byte) (int, error) {
+	if n := s.room - s.Len(); len(b) > n {
+		s.Buffer.Write(b[:n])
+		return n, syscall.ENOSPC
+	}
+	return s.Buffer.Write(b)
+}
+
+func (s *small) Sync() error { return s.broken }
+
+// TestScanTorn: where results cannot be written, a scan says how many are stored, claims no
+// others, adds nothing to the output, and ends with its own exit status, whatever else ends it.
+func TestScanTorn(t *testing.T) {
+	for _, row := range []struct {
+		why    string
+		file   small
+		flags  scanFlags
+		err    error // of the scan
+		stored string
+		ends   string
+	}{
+		{"no room", small{room: 500}, scanFlags{output: "out"}, nil, "1 of 3 lines", "mend that, and the same command with --resume goes on"},
+		{"no room, and that ended the scan", small{room: 500}, scanFlags{output: "out"}, fmt.Errorf("write a result: %w", syscall.ENOSPC), "1 of 3 lines", "goes on"},
+		{"no room, and Ctrl-C", small{room: 500}, scanFlags{output: "out"}, context.Canceled, "1 of 3 lines", "goes on"},
+		{"no room, and the input is broken", small{room: 500}, scanFlags{output: "out"}, errors.New("read the input"), "1 of 3 lines", "goes on"},
+		{"no room for what others read", small{room: 500}, scanFlags{output: "-", summaryLine: true}, nil, "1 of 3 lines", "the last may be torn"},
+		{"a summary is wanted", small{room: 500}, scanFlags{output: "out", summaryLine: true, summary: "sum"}, nil, "1 of 3 lines", "; no summary was written"},
+		{"a disk that keeps nothing", small{room: 1 << 20, broken: syscall.EIO}, scanFlags{output: "out"}, nil, "0 of 3 lines", "goes on"},
+	} {
+		t.Chdir(t.TempDir())
+		var tally scan.Tally
+		sink := scan.NewOutput(&row.file, false, row.flags.output != "-")
+		s := scan.Scanner{Parse: parseDomain, Tally: &tally, Check: func(context.Context, dns.Name) scan.Report { return scan.Report{} }}
+		source, err := scan.NewInput(t.Context(), fileOf(t, "a.example\nb.example\nc.example\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Run(t.Context(), source, sink); err != nil {
+			t.Fatal(err)
+		}
+		var stderr bytes.Buffer
+		err = row.flags.end(&stderr, &row.file, sink, &tally, "", row.err)
+		var e *exitError
+		if !errors.As(err, &e) || e.code != exitInternal {
+			t.Fatalf("%s: %v", row.why, err)
+		}
+		text := err.Error()
+		if !strings.Contains(text, row.stored+" that were looked at are stored") || !strings.HasSuffix(text, row.ends) || strings.Count(text, "no space left") > 1 {
+			t.Errorf("%s: %s", row.why, text)
+		}
+		if bytes.Contains(row.file.Bytes(), []byte("summary")) || strings.Contains(stderr.String(), "lines in") {
+			t.Errorf("%s: %s: %s", row.why, &row.file, &stderr)
+		}
+		if _, err := os.Stat("sum"); err == nil {
+			t.Errorf("%s: there is a summary", row.why)
+		}
+	}
+}
+
+func fileOf(t *testing.T, text string) *os.File {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "in")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // TestProgressLine: what is left follows from what was read; of a pipe nobody knows.
