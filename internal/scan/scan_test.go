@@ -203,6 +203,8 @@ func TestAgain(t *testing.T) {
 
 // TestHeldInFile: those beyond what is kept in memory come back from the file.
 func TestHeldInFile(t *testing.T) {
+	folder := t.TempDir()
+	t.Setenv("TMPDIR", folder)
 	var h held
 	t.Cleanup(h.close)
 	for i := range 2 * maxHeld {
@@ -212,6 +214,9 @@ func TestHeldInFile(t *testing.T) {
 	}
 	if len(h.some) != maxHeld {
 		t.Errorf("%d in memory", len(h.some))
+	}
+	if left, err := os.ReadDir(folder); h.file == nil || err != nil || len(left) > 0 { // so that one that is killed leaves nothing
+		t.Errorf("%v: %v", err, left)
 	}
 	jobs := make(chan work)
 	go func() {
