@@ -146,6 +146,14 @@ func (f *scanFlags) settle() error {
 	case f.resume && f.output == "-":
 		return errors.New("--resume: there is nothing to go on with on standard output; give --output")
 	}
+	for _, to := range []struct{ flag, file string }{{"output", f.output}, {"summary", f.summary}, {"export", f.export}} { // not found out at the end
+		if to.file == "" || to.file == "-" {
+			continue
+		}
+		if err := hasFolder(to.file); err != nil {
+			return fmt.Errorf("--%s: %w", to.flag, err)
+		}
+	}
 	if err := f.choose(); err != nil {
 		return err
 	}
@@ -304,9 +312,13 @@ func sameFile(a, b string) bool {
 }
 
 func writeSummary(file string, sum scan.Summary) error {
-	out, err := os.Create(file)
+	out, err := createNew(file)
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeJSON(out, sum), out.Close())
+	defer out.drop()
+	if err := writeJSON(out, sum); err != nil {
+		return err
+	}
+	return out.commit()
 }

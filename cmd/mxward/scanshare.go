@@ -306,26 +306,23 @@ func (n ndjson) Write(d scan.Document) error {
 
 func (n ndjson) Close() error { return n.Flush() }
 
-// writeResults exports a job. A file that could not be written to its end is removed.
+// writeResults exports a job. A file is there when it is whole: people drop the job then.
 func (f *scanFlags) writeResults(cmd *cobra.Command, s scan.Jobs, failOn string) error {
 	job, err := standing(cmd.Context(), s, f.job)
 	if err != nil {
 		return err
 	}
-	out, err := f.createExport()
+	out, commit, drop, err := f.createExport(cmd.OutOrStdout())
 	if err != nil {
 		return usage(fmt.Errorf("--export: %w", err))
 	}
+	defer drop()
 	var tally scan.Tally
-	err = f.copyResults(cmd.Context(), s, job, out, &tally)
-	if f.export != "-" { // people drop the job then
-		err = errors.Join(err, out.Sync(), out.Close())
-		if err != nil {
-			return errors.Join(err, os.Remove(f.export))
-		}
-	}
-	if err != nil {
+	if err := f.copyResults(cmd.Context(), s, job, out, &tally); err != nil {
 		return err
+	}
+	if err := commit(); err != nil {
+		return internal(fmt.Errorf("scan: --export: %w", err))
 	}
 	sum := tally.Summary(job.Complete())
 	sum.Ours = job.Ours
@@ -340,14 +337,22 @@ func (f *scanFlags) writeResults(cmd *cobra.Command, s scan.Jobs, failOn string)
 	return f.judge(sum, failOn)
 }
 
-func (f *scanFlags) createExport() (*os.File, error) {
+// createExport gives what to write to, how it comes to its place, and how it is left off.
+func (f *scanFlags) createExport(stdout io.Writer) (out io.Writer, commit func() error, drop func(), err error) {
 	if f.export == "-" {
-		return os.Stdout, nil
+		return stdout, func() error { return nil }, func() {}, nil
 	}
-	return os.OpenFile(f.export, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if _, err := os.Lstat(f.export); err == nil {
+		return nil, nil, nil, fmt.Errorf("%s exists: give another name", f.export)
+	}
+	file, err := createNew(f.export)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return file, file.commit, file.drop, nil
 }
 
-func (f *scanFlags) copyResults(ctx context.Context, s scan.Jobs, job scan.Standing, out *os.File, tally *scan.Tally) error {
+func (f *scanFlags) copyResults(ctx context.Context, s scan.Jobs, job scan.Standing, out io.Writer, tally *scan.Tally) error {
 	var to results = ndjson{bufio.NewWriterSize(out, 1<<20)}
 	if filepath.Ext(f.export) == ".parquet" {
 		to = columns.NewWriter(out)
