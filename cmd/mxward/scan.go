@@ -125,7 +125,7 @@ func (f *scanFlags) scan(cmd *cobra.Command, file string) error {
 		return usage(err)
 	}
 	sink := scan.NewOutput(out, f.full, f.output != "-")
-	show := startProgress(cmd.ErrOrStderr(), func(took time.Duration, bar bool) string {
+	show := startProgress(cmd.ErrOrStderr(), progressEvery, func(took time.Duration, bar bool) string {
 		return progressLine(tally.Progress(), source.Read(), source.Size(), took, bar)
 	})
 	err = s.Run(cmd.Context(), source, sink)

@@ -26,7 +26,6 @@ const (
 	scanStatusSchema = "mxward.scan-status/1"
 	defaultWorkers   = 4
 	maxWorkers       = 64
-	minLease         = time.Second
 	maxLease         = time.Hour
 )
 
@@ -97,8 +96,8 @@ func (f *scanFlags) sharing(cmd *cobra.Command, args []string) error {
 		return errors.New("--json goes with --status: results are JSON anyway")
 	case f.workers < 1 || f.workers > maxWorkers:
 		return fmt.Errorf("--workers: expected 1 to %d, got %d", maxWorkers, f.workers)
-	case f.lease < minLease || f.lease > maxLease:
-		return fmt.Errorf("--lease: expected %s to %s, got %s", minLease, maxLease, f.lease)
+	case f.lease < scan.MinLease || f.lease > maxLease:
+		return fmt.Errorf("--lease: expected %s to %s, got %s", scan.MinLease, maxLease, f.lease)
 	case f.export != "" && f.export != "-" && !slices.Contains([]string{".ndjson", ".parquet"}, filepath.Ext(f.export)):
 		return fmt.Errorf("--export: expected the name of an .ndjson or .parquet file, or -, got %q", f.export)
 	}
@@ -227,16 +226,21 @@ func (f *scanFlags) work(cmd *cobra.Command, s store.Scans, file, failOn string)
 		Shards: s, Job: job.ID, Owner: ownName(), Scanner: *scanner, Full: f.full, Lease: f.lease, Tally: &tally,
 		Note: func(text string) { fmt.Fprintf(stderr, "mxward: scan: %s\n", text) },
 	}
-	show := startProgress(stderr, func(_ time.Duration, bar bool) string {
-		now, err := standing(ctx, s, f.job)
+	show := showJob(ctx, stderr, s, f.job)
+	err = w.Run(ctx, f.workers)
+	show.stop()
+	return f.endWork(stderr, &tally, failOn, err)
+}
+
+// showJob shows how far a job is.
+func showJob(ctx context.Context, stderr io.Writer, jobs scan.Jobs, name string) *progress {
+	return startProgress(stderr, standingEvery, func(_ time.Duration, bar bool) string {
+		now, err := standing(ctx, jobs, name)
 		if err != nil {
 			return "" // the worker says so itself
 		}
 		return jobLine(now, time.Now(), bar)
 	})
-	err = w.Run(ctx, f.workers)
-	show.stop()
-	return f.endWork(stderr, &tally, failOn, err)
 }
 
 // ownName tells which process of which machine this is.

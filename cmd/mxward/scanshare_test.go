@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mxward/internal/scan"
@@ -106,7 +108,7 @@ func TestScanShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	options := []string{"--server", s.server, "--only", "mx.null,mx.implicit"}
-	first := s.command(t, append(options, "in", "--concurrency", "8", "--workers", "2", "--lease", "1s")...)
+	first := s.command(t, append(options, "in", "--concurrency", "8", "--workers", "2", "--lease", "5s")...)
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +120,7 @@ func TestScanShared(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	second := s.command(t, "--job", "in", "--concurrency", "40", "--workers", "2", "--lease", "2s")
+	second := s.command(t, "--job", "in", "--concurrency", "40", "--workers", "2", "--lease", "5s")
 	var stderr bytes.Buffer
 	second.Stderr = &stderr
 	if err := second.Start(); err != nil {
@@ -251,6 +253,36 @@ func (d documents) Documents(context.Context, int64) iter.Seq2[scan.Document, er
 			yield(scan.Document{}, d.broken)
 		}
 	}
+}
+
+// asked counts how often a store is asked for the standing of jobs.
+type asked struct {
+	documents
+	times *atomic.Int64
+}
+
+func (a asked) Standings(ctx context.Context, now time.Time, name string) ([]scan.Standing, error) {
+	a.times.Add(1)
+	return a.documents.Standings(ctx, now, name)
+}
+
+// TestShowJob: on a terminal, too, a store is not asked more often than it bears from many machines.
+func TestShowJob(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a device, as a terminal is
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	synctest.Test(t, func(t *testing.T) {
+		var times atomic.Int64
+		show := showJob(t.Context(), terminal, asked{documents{n: 10}, &times}, "job")
+		time.Sleep(time.Minute + time.Second)
+		show.stop()
+		if n := times.Load(); n < 3 || n > 20 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+	})
 }
 
 // TestExportWhole: an export is there when all of it is, and leaves nothing where it fails.

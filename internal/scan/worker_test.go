@@ -455,6 +455,50 @@ func TestAnswerLost(t *testing.T) {
 	}
 }
 
+// silent is a store that does not answer one renewal of a lease in two.
+type silent struct {
+	*memory
+	asked int
+}
+
+func (s *silent) Renew(ctx context.Context, l scan.Lease, until time.Time) error {
+	if s.asked++; s.asked%2 == 1 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.memory.Renew(ctx, l, until)
+}
+
+// TestRenewed: the shortest lease is renewed in good time, also where an answer of the store does
+// not come, and nobody takes the shard over.
+func TestRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, id := loaded(t, 10)
+		w := worker(&silent{memory: m}, id)
+		w.Lease, w.Scanner.Concurrency = scan.MinLease, 1
+		w.Scanner.Check = func(ctx context.Context, domain dns.Name) scan.Report {
+			time.Sleep(scan.MinLease)
+			return look(ctx, domain)
+		}
+		heir := worker(m, id)
+		heir.Owner = "heir"
+		var all sync.WaitGroup
+		all.Go(func() {
+			time.Sleep(time.Second)
+			if err := heir.Run(t.Context(), 1); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := w.Run(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+		if n, others := w.Tally.Summary(true).Lines, heir.Tally.Summary(true).Lines; n != 10 || others != 0 {
+			t.Errorf("%d lines are its own, %d another's", n, others)
+		}
+	})
+}
+
 // losing is a store that takes the first lease away.
 type losing struct {
 	*memory
