@@ -176,6 +176,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 			return interrupted(fmt.Errorf("check %s: interrupted; what was printed is not all", domain))
 		}
 	}
+	f.tellUnmatched(cmd.ErrOrStderr(), all)
 	if err := errors.Join(out.finish(), f.close()); err != nil {
 		return err
 	}
