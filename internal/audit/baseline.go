@@ -11,6 +11,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"mxward/internal/site"
 )
 
 // The limits of a baseline; ours.
@@ -110,9 +112,9 @@ func ReadBaseline(r io.Reader, file string) (Baseline, error) {
 		return Baseline{}, fmt.Errorf("%s: a baseline has at most %d entries, got %d", file, maxBaselineEntries, len(raw.Ignore))
 	}
 	lines := ignoreLines(text)
-	ids := map[string]bool{}
+	var ids []string
 	for _, c := range Checks() {
-		ids[c.ID] = true
+		ids = append(ids, c.ID)
 	}
 	var b Baseline
 	for n, e := range raw.Ignore {
@@ -154,7 +156,7 @@ type rawIgnore struct {
 }
 
 // read gives the entry, and all that is wrong with it.
-func (e rawIgnore) read(ids map[string]bool) (out Ignore, wrong []error) {
+func (e rawIgnore) read(ids []string) (out Ignore, wrong []error) {
 	texts := func(key string, value any, expected string) string {
 		text, isText := value.(string)
 		switch text = strings.TrimSpace(text); {
@@ -166,8 +168,12 @@ func (e rawIgnore) read(ids map[string]bool) (out Ignore, wrong []error) {
 		return text
 	}
 	out.ID = texts("id", e.ID, `expected id = "area.check"`)
-	if out.ID != "" && !ids[out.ID] {
-		wrong = append(wrong, fmt.Errorf("there is no check %s", quoted(clip(out.ID))))
+	if out.ID != "" && !slices.Contains(ids, out.ID) {
+		meant := ""
+		if near := site.Nearest(out.ID, ids); near != "" {
+			meant = "; did you mean " + near + "?"
+		}
+		wrong = append(wrong, fmt.Errorf("there is no check %s%s", quoted(clip(out.ID)), meant))
 	}
 	out.Target = strings.TrimSuffix(texts("target", e.Target, `expected a target, such as target = "example.com", or "*" for all`), ".")
 	out.Reason = texts("reason", e.Reason, `expected a reason, for whoever reads it next`)

@@ -16,7 +16,7 @@ func TestReadBaseline(t *testing.T) {
 		{"the day in quotation marks", with("2027-01-31", `"2027-01-31"`), ""},
 		{"every target", with("example.com", "*"), ""},
 		{"a list", `ignore = [{id = "spf.ptr", target = "*", until = 2027-01-31, reason = "x"}]`, ""},
-		{"an id that nobody knows", "\n\n" + with("mx.no-ipv6", "mx.no-ipv7"), `known.toml:3: there is no check "mx.no-ipv7"`},
+		{"an id that nobody knows", "\n\n" + with("mx.no-ipv6", "mx.no-ipv7"), `known.toml:3: there is no check "mx.no-ipv7"; did you mean mx.no-ipv6?`},
 		{"an area is no id", with("mx.no-ipv6", "mx"), `there is no check "mx"`},
 		{"the second is wrong", good + "\n" + with("mx.no-ipv6", "x"), `known.toml:7: there is no check "x"`},
 		{"in a list", "ignore = [\n{id = \"x\", target = \"*\", until = 2027-01-31, reason = \"x\"}]", `known.toml:1: there is no check`},
