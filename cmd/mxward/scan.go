@@ -218,7 +218,7 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	again := *a
 	a.Common, again.Common = &audit.Common{}, &audit.Common{}
 	return &scan.Scanner{
-		Check: scan.Check(a, f.checks, f.full), Again: scan.Check(&again, f.checks, f.full), Parse: parseDomain,
+		Check: scan.Check(a, f.checks, f.full), Again: scan.Check(&again, f.checks, f.full), Parse: parseLine,
 		Concurrency: f.concurrency, Ordered: f.ordered, Tally: tally,
 	}, nil
 }

@@ -164,7 +164,7 @@ func TestScanTorn(t *testing.T) {
 		t.Chdir(t.TempDir())
 		var tally scan.Tally
 		sink := scan.NewOutput(&row.file, false, row.flags.output != "-")
-		s := scan.Scanner{Parse: parseDomain, Tally: &tally, Check: func(context.Context, dns.Name) scan.Report { return scan.Report{} }}
+		s := scan.Scanner{Parse: parseLine, Tally: &tally, Check: func(context.Context, dns.Name) scan.Report { return scan.Report{} }}
 		source, err := scan.NewInput(t.Context(), fileOf(t, "a.example\nb.example\nc.example\n"))
 		if err != nil {
 			t.Fatal(err)

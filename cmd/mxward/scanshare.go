@@ -196,7 +196,7 @@ func (f *scanFlags) load(ctx context.Context, jobs scan.Jobs, file string) error
 	if f.full {
 		job.Shard = scan.ShardLinesFull
 	}
-	return jobs.Load(ctx, time.Now(), job, &scan.Marked{Source: source, Parse: parseDomain})
+	return jobs.Load(ctx, time.Now(), job, &scan.Marked{Source: source, Parse: parseLine})
 }
 
 // work takes part in a job, until all of it is done.
