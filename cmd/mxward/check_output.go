@@ -165,8 +165,12 @@ func createNew(path string) (*newFile, error) {
 
 // hasFolder refuses a file that is to be made in a folder that is not there.
 func hasFolder(path string) error {
-	if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("write %s: there is no folder %s: make it, or give another name", path, filepath.Dir(path))
+	folder := filepath.Dir(path)
+	switch info, err := os.Stat(folder); {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("write %s: there is no folder %s: make it, or give another name", path, folder)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("write %s: %s is no folder: give another name", path, folder)
 	}
 	return nil
 }

@@ -216,7 +216,7 @@ func baselineError(file string, err error) error {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
 		line, _ := decode.Position()
-		return fmt.Errorf("%s:%d: %s", file, line, strings.TrimPrefix(decode.Error(), "toml: "))
+		return fmt.Errorf("%s:%d: expected TOML with tables [[ignore]]: %s", file, line, strings.TrimPrefix(decode.Error(), "toml: "))
 	}
 	return fmt.Errorf("%s: %w", file, err)
 }
