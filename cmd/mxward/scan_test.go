@@ -27,15 +27,24 @@ type scanned struct {
 	server string
 }
 
-func newScanned(t *testing.T, n int) scanned {
+func newScanned(t *testing.T, n int) scanned { return newSlow(t, n, 0) }
+
+// newSlow is one whose resolver takes its time for each MX question.
+func newSlow(t *testing.T, n int, takes time.Duration) scanned {
 	t.Helper()
 	s := scanned{n: n, dir: t.TempDir()}
-	s.server = serveDNS(t, &dns.Mux{Zones: map[dns.Name]dns.Resolver{dns.Root: dnstest.Zone(t, ".", `
+	zone := dnstest.Zone(t, ".", `
 @ 300 SOA a.root.example. hostmaster.root.example. 1 3600 900 604800 300
 @ 300 NS a.root.example.
 *.example 300 MX 10 mx.example.
 mx.example. 300 A 192.0.2.1
-`)}})
+`)
+	s.server = serveDNS(t, &dns.Mux{Default: dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+		if q.Type == dns.TypeMX {
+			time.Sleep(takes)
+		}
+		return zone.Resolve(ctx, q)
+	})})
 	var text strings.Builder
 	for i := range n {
 		fmt.Fprintf(&text, "d%d.example\n", i+1)
@@ -49,9 +58,10 @@ mx.example. 300 A 192.0.2.1
 }
 
 // start runs the program; it goes on where it was.
-func (s scanned) start(t *testing.T) (*exec.Cmd, *bytes.Buffer) {
+func (s scanned) start(t *testing.T, more ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	cmd := exec.Command("mxward", "scan", "in", "--server", s.server, "--root-hints", "hints", "--only", "mx", "--output", "out", "--resume", "--concurrency", "8")
+	args := append([]string{"scan", "in", "--server", s.server, "--root-hints", "hints", "--only", "mx", "--output", "out", "--resume", "--concurrency", "8"}, more...)
+	cmd := exec.Command("mxward", args...)
 	cmd.Dir = s.dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -82,26 +92,63 @@ func (s scanned) whole(t *testing.T) int {
 	return len(seen)
 }
 
-// TestScanKilled: killed again and again, at any point and with its last line torn, a scan ends
-// with one line for each of the input.
+// lines gives how many whole lines the output has, 0 where there is none.
+func (s scanned) lines(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "out"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return bytes.Count(text, []byte("\n"))
+}
+
+// TestScanKilled: killed at any point of its beginning, and again and again in the middle, with its
+// last line torn, a scan ends with one line for each of the input.
 func TestScanKilled(t *testing.T) {
-	s := newScanned(t, 300)
-	out := filepath.Join(s.dir, "out")
-	for range 5 {
-		cmd, _ := s.start(t)
-		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond) // the point is any
-		cmd.Process.Kill()
-		cmd.Wait()
-		if info, err := os.Stat(out); err == nil && info.Size() > 0 {
+	for _, order := range []string{"--ordered=false", "--ordered"} {
+		s := newSlow(t, 500, 80*time.Millisecond) // some five seconds; results are written each second
+		out := filepath.Join(s.dir, "out")
+		for range 3 {
+			cmd, _ := s.start(t, order)
+			time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // the point is any
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+		for range 2 {
+			before := s.lines(t)
+			cmd, stderr := s.start(t, order)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				cmd.Wait()
+			}()
+			for s.lines(t) <= before {
+				select {
+				case <-ended:
+					t.Fatalf("%s: it ended with %d lines: %s", order, s.lines(t), stderr)
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+			cmd.Process.Kill()
+			<-ended
+			info, err := os.Stat(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := s.lines(t); n == 0 || n >= s.n {
+				t.Fatalf("%s: it was not killed in the middle: %d lines of %d", order, n, s.n)
+			}
 			if err := os.Truncate(out, info.Size()-rand.Int64N(min(info.Size(), 300))); err != nil {
 				t.Fatal(err)
 			}
 		}
-	}
-	cmd, stderr := s.start(t)
-	cmd.Wait()
-	if n := s.whole(t); n != s.n {
-		t.Errorf("%d lines of %d; %s", n, s.n, stderr)
+		cmd, stderr := s.start(t, order)
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("%s: %v: %s", order, err, stderr)
+		}
+		if n := s.whole(t); n != s.n {
+			t.Errorf("%s: %d lines of %d; %s", order, n, s.n, stderr)
+		}
 	}
 }
 
