@@ -148,6 +148,8 @@ func Resume(path string, id Identity, mode string, tally *Tally) (*Journal, erro
 		return resumeNothing(path, journalHead{JournalSchema, id, mode})
 	}
 	switch {
+	case errors.Is(err, errNoJournal):
+		return nil, fmt.Errorf("%w, and so nobody can say of which input %s is: give the output another name", err, path)
 	case err != nil:
 		return nil, err
 	case !head.Input.Same(id):

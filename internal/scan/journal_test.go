@@ -153,6 +153,9 @@ func TestJournalsPlace(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), headFile(path)+" is there") || !strings.Contains(err.Error(), "move it away, or give the output another name") {
 			t.Errorf("%s: %v", row.why, err)
 		}
+		if _, err := Resume(path, id, "full=false", &Tally{}); err == nil || !strings.Contains(err.Error(), "it is no journal of a scan, and so nobody can say") {
+			t.Errorf("%s: resumed: %v", row.why, err)
+		}
 		if left, err := os.ReadDir(dir); string(text) != row.text || err != nil || len(left) != 1 {
 			t.Errorf("%s: %q, %v", row.why, text, left)
 		}
