@@ -176,6 +176,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 			return interrupted(fmt.Errorf("check %s: interrupted; what was printed is not all", domain))
 		}
 	}
+	f.tellUnmatched(cmd.ErrOrStderr(), all)
 	if err := errors.Join(out.finish(), f.close()); err != nil {
 		return err
 	}
@@ -225,7 +226,7 @@ func (f *checkFlags) choose() error {
 			i := slices.IndexFunc(table, func(c audit.Check) bool { return names(c, word) })
 			switch {
 			case i < 0:
-				return fmt.Errorf("%s: there is no check and no area %q", flag.name, word)
+				return fmt.Errorf("%s: %w", flag.name, noCheck(word, table))
 			case !slices.ContainsFunc(table, func(c audit.Check) bool { return names(c, word) && c.Checked() }):
 				return fmt.Errorf("%s: %q is not checked yet", flag.name, word)
 			}

@@ -28,5 +28,17 @@ func (f *checkFlags) readBaseline(stderr io.Writer) error {
 	return nil
 }
 
+// tellUnmatched tells of entries that have nothing to ignore in what a run has found.
+func (f *checkFlags) tellUnmatched(stderr io.Writer, all []audit.Finding) {
+	const most = 20 // notes
+	unmatched := f.known.Unmatched(all, f.now())
+	for _, e := range unmatched[:min(most, len(unmatched))] {
+		fmt.Fprintf(stderr, "%s:%d: %s at %s is to be ignored, and was not found: take it out if it is mended, or see that the target is the finding's\n", f.baseline, e.Line, e.ID, e.Target)
+	}
+	if more := len(unmatched) - most; more > 0 {
+		fmt.Fprintf(stderr, "%s: %d entries more were not found\n", f.baseline, more)
+	}
+}
+
 // ignore marks what the baseline has not count.
 func (f *checkFlags) ignore(findings []audit.Finding) { f.known.Mark(findings, f.now()) }

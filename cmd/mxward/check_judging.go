@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -50,7 +51,11 @@ func (f *checkFlags) read(cmd *cobra.Command, a *audit.Auditor, domains []dns.Na
 		domains = planned
 	}
 	if len(domains) == 0 {
-		return nil, usage(errors.New("expected a domain, or --plan FILE or --message FILE that names some"))
+		from := "--plan FILE"
+		if cmd.Flags().Lookup("message") != nil { // watch has none
+			from += " or --message FILE"
+		}
+		return nil, usage(fmt.Errorf("expected a domain, or %s that names some", from))
 	}
 	if err := f.readBaseline(cmd.ErrOrStderr()); err != nil {
 		return nil, err

@@ -153,22 +153,74 @@ func createNew(path string) (*newFile, error) {
 		return &newFile{File: file}, err
 	}
 	dir, base := filepath.Split(path)
+	if err := hasFolder(path); err != nil {
+		return nil, err
+	}
 	file, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	return &newFile{file, path}, err
+	if err != nil {
+		return nil, calledBy(path, err)
+	}
+	return &newFile{file, path}, nil
 }
 
+// hasFolder refuses a file that is to be made in a folder that is not there.
+func hasFolder(path string) error {
+	folder := filepath.Dir(path)
+	switch info, err := os.Stat(folder); {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("write %s: there is no folder %s: make it, or give another name", path, folder)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("write %s: %s is no folder: give another name", path, folder)
+	}
+	return nil
+}
+
+// calledBy gives an error of the operating system the name of the file that was asked for.
+func calledBy(path string, err error) error {
+	var at *os.PathError
+	if errors.As(err, &at) {
+		return &os.PathError{Op: at.Op, Path: path, Err: at.Err}
+	}
+	var between *os.LinkError
+	if errors.As(err, &between) {
+		return &os.PathError{Op: between.Op, Path: path, Err: between.Err}
+	}
+	return err
+}
+
+// Write implements io.Writer.
+func (f *newFile) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	if err != nil && f.path != "" {
+		err = calledBy(f.path, err)
+	}
+	return n, err
+}
+
+// commit puts the file in its place, and brings that to stable storage.
 func (f *newFile) commit() error {
 	if f.path == "" {
 		return f.Close()
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
+	err := errors.Join(f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), f.path)
 	}
-	if err := os.Rename(f.Name(), f.path); err != nil {
-		return err
+	if err != nil {
+		return calledBy(f.path, err)
 	}
+	folder := filepath.Dir(f.path)
 	f.path = ""
-	return nil
+	return syncFolder(folder)
+}
+
+// syncFolder makes a rename last.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func (f *newFile) drop() {

@@ -104,9 +104,15 @@ func (f *checkFlags) tapeOver(a *audit.Auditor, domains []dns.Name) error {
 	if f.record == "" {
 		return nil
 	}
-	var err error
+	err := hasFolder(f.record)
+	if err != nil {
+		return fmt.Errorf("--record: %w", err)
+	}
 	// It says who was asked for what, and is its owner's to give away.
 	if f.file, err = os.OpenFile(f.record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		if errors.Is(err, os.ErrExist) {
+			err = fmt.Errorf("%s exists: give another name", f.record)
+		}
 		return fmt.Errorf("--record: %w", err)
 	}
 	f.recorder, err = tape.Record(f.file, a, domains, version)

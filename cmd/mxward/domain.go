@@ -18,8 +18,23 @@ const typographic = "“”„‘’‚«»–—"
 // one, and it, is not the domain.
 var below = []string{"_dmarc", "_domainkey", "_mta-sts", "_tls", "_bimi", "_tcp"}
 
-// parseDomain reads a domain that was typed, and says what to write instead of what is none.
+// parseDomain reads a domain that was typed as an argument, and says what to write instead of what
+// is none.
 func parseDomain(typed string) (dns.Name, error) {
+	return readDomain(typed, "each argument is one domain")
+}
+
+// parseLine reads a domain that stands in a line of a file.
+func parseLine(text string) (dns.Name, error) {
+	const one = "a line is one domain and nothing else, and there are no comments"
+	if strings.HasPrefix(text, "#") {
+		return dns.Name{}, fmt.Errorf("expected a domain, got %s: %s", quoteOf(text), one)
+	}
+	return readDomain(text, one)
+}
+
+// readDomain reads a domain; one says that where it stands there is room for one alone.
+func readDomain(typed, one string) (dns.Name, error) {
 	if domain, ok := mailDomain(typed); ok && !strings.ContainsAny(typed, typographic) {
 		labels := domain.Labels()
 		for i := len(labels) - 3; i >= 0; i-- {
@@ -32,7 +47,7 @@ func parseDomain(typed string) (dns.Name, error) {
 	if domain, ok := mailDomain(meantBy(typed)); ok {
 		return dns.Name{}, fmt.Errorf("expected a domain, such as %s, got %s", domain, quoteOf(typed))
 	}
-	return dns.Name{}, fmt.Errorf("expected a domain, got %s: %s", quoteOf(typed), whyNone(typed))
+	return dns.Name{}, fmt.Errorf("expected a domain, got %s: %s", quoteOf(typed), whyNone(typed, one))
 }
 
 // mailDomain reads a name of two labels or more that looks like one of a host, and no address.
@@ -63,7 +78,7 @@ func meantBy(typed string) string {
 }
 
 // whyNone says what is wrong with what cannot be meant for a domain.
-func whyNone(typed string) string {
+func whyNone(typed, one string) string {
 	text := strings.TrimSpace(typed)
 	if _, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		return "it is an address"
@@ -73,7 +88,7 @@ func whyNone(typed string) string {
 	case strings.Trim(text, ".") == "":
 		return "it is empty"
 	case strings.ContainsAny(text, " \t\r\n,;|"):
-		return "each argument is one domain"
+		return one
 	case slices.Contains(labels, ""):
 		return "a label is empty"
 	case slices.ContainsFunc(labels, func(l string) bool { return len(l) > 63 }):

@@ -58,3 +58,29 @@ func TestParseDomain(t *testing.T) {
 		}
 	}
 }
+
+// TestParseLine: what is said of a line of a file does not speak of arguments.
+func TestParseLine(t *testing.T) {
+	const one = ": a line is one domain and nothing else, and there are no comments"
+	for _, c := range []struct{ text, want, complaint string }{
+		{"example.com", "example.com", ""},
+		{"# our domains", "", `got "# our domains"` + one},
+		{"#example.com", "", `got "#example.com"` + one},
+		{"#", "", `got "#"` + one},
+		{"example.com # ours", "", "such as example.com,"},
+		{"1,example.com", "", `got "1,example.com"` + one}, // a list of ranks
+		{"example.com example.org", "", one},
+		{"com", "", "it has one label"},
+	} {
+		domain, err := parseLine(c.text)
+		if c.complaint == "" {
+			if err != nil || domain.String() != c.want {
+				t.Errorf("%q: %s, %v", c.text, domain, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.complaint) || strings.Contains(err.Error(), "argument") {
+			t.Errorf("%q: got %v, want %s", c.text, err, c.complaint)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	"mxward/docs/checks"
 	"mxward/internal/audit"
+	"mxward/internal/site"
 )
 
 func newExplain() *cobra.Command {
@@ -49,7 +50,7 @@ func explain(words []string) (string, error) {
 		page, ok := checks.Page(word)
 		switch {
 		case len(named) == 0:
-			return "", fmt.Errorf("there is no check and no area %q: mxward explain lists them", word)
+			return "", noCheck(word, table)
 		case ok:
 			parts = append(parts, plainPage(page))
 		default:
@@ -57,6 +58,18 @@ func explain(words []string) (string, error) {
 		}
 	}
 	return strings.Join(parts, "\n"), nil
+}
+
+// noCheck says that a word is no id and no area, and which one was probably meant.
+func noCheck(word string, table []audit.Check) error {
+	var known []string
+	for _, c := range table {
+		known = append(known, c.ID, c.Area())
+	}
+	if near := site.Nearest(strings.ToLower(word), known); near != "" {
+		return fmt.Errorf("there is no check and no area %q; did you mean %s?", word, near)
+	}
+	return fmt.Errorf("there is no check and no area %q: mxward explain lists them", word)
 }
 
 func listChecks(list []audit.Check) string {

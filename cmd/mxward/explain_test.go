@@ -17,7 +17,10 @@ func TestExplain(t *testing.T) {
 		{[]string{"caa.missing", "spf.ptr"}, []string{"caa.missing: ", "\nspf.ptr: "}, ""}, // in the order in which they were named
 		{[]string{"dane"}, []string{"dane.mismatch ", "critical", "the TLSA records mean another certificate\n"}, ""},
 		{nil, []string{"resolver.unreachable ", "plan.unsafe-order "}, ""},
-		{[]string{"spf.ptr", "spf.prt"}, nil, "there is no check and no area \"spf.prt\""}, // nothing is printed then
+		{[]string{"spf.ptr", "spf.prt"}, nil, "there is no check and no area \"spf.prt\"; did you mean spf.ptr?"}, // nothing is printed then
+		{[]string{"SPF"}, nil, "there is no check and no area \"SPF\"; did you mean spf?"},
+		{[]string{"dmarcs"}, nil, "; did you mean dmarc?"},
+		{[]string{"nosuch"}, nil, "there is no check and no area \"nosuch\": mxward explain lists them"},
 		{[]string{"../checks"}, nil, "there is no check"},
 		{[]string{""}, nil, "there is no check"},
 	} {

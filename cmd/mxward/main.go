@@ -91,6 +91,7 @@ own; 5 interrupted, and what was printed is not all.`,
 		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newServe(), newCheck(), newWatch(), newScan(), newExplain(), newRoute(), newResolve(), newSPF(), newDKIM(), newDMARC(), newAuth(), newMTASTS(), newDANE(), newReport(), newQueue(), newPlan(), newLab(), newVersion(), newMan())
 	return root
 }

@@ -41,7 +41,7 @@ func (f *resolverFlags) iterative(trace func(resolver.Step)) (*resolver.Resolver
 	}
 	hints, err := app.ReadHints(f.rootHints)
 	if err != nil {
-		return nil, fmt.Errorf("--root-hints: %w", err)
+		return nil, fmt.Errorf("--root-hints: %w; name a file like IANA's named.root", err)
 	}
 	// Who brings hints of loopback addresses has a small internet there.
 	return &resolver.Resolver{Hints: hints, AllowLoopback: hints[0].Addr.IsLoopback(), Trace: trace}, nil

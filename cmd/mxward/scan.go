@@ -125,14 +125,12 @@ func (f *scanFlags) scan(cmd *cobra.Command, file string) error {
 		return usage(err)
 	}
 	sink := scan.NewOutput(out, f.full, f.output != "-")
-	show := startProgress(cmd.ErrOrStderr(), func(took time.Duration, bar bool) string {
+	show := startProgress(cmd.ErrOrStderr(), progressEvery, func(took time.Duration, bar bool) string {
 		return progressLine(tally.Progress(), source.Read(), source.Size(), took, bar)
 	})
 	err = s.Run(cmd.Context(), source, sink)
 	show.stop()
-	err = errors.Join(err, sink.Close())
-	sum := tally.Summary(err == nil)
-	return f.end(cmd.ErrOrStderr(), out, sum, &tally, wanted, err)
+	return f.end(cmd.ErrOrStderr(), out, sink, &tally, wanted, err)
 }
 
 // settle looks at the flags before anything is opened.
@@ -147,6 +145,14 @@ func (f *scanFlags) settle() error {
 		return fmt.Errorf("--per-server-rate: expected 0 or more, got %d", f.serverRate)
 	case f.resume && f.output == "-":
 		return errors.New("--resume: there is nothing to go on with on standard output; give --output")
+	}
+	for _, to := range []struct{ flag, file string }{{"output", f.output}, {"summary", f.summary}, {"export", f.export}} { // not found out at the end
+		if to.file == "" || to.file == "-" {
+			continue
+		}
+		if err := hasFolder(to.file); err != nil {
+			return fmt.Errorf("--%s: %w", to.flag, err)
+		}
 	}
 	if err := f.choose(); err != nil {
 		return err
@@ -213,7 +219,7 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	again := *a
 	a.Common, again.Common = &audit.Common{}, &audit.Common{}
 	return &scan.Scanner{
-		Check: scan.Check(a, f.checks, f.full), Again: scan.Check(&again, f.checks, f.full), Parse: parseDomain,
+		Check: scan.Check(a, f.checks, f.full), Again: scan.Check(&again, f.checks, f.full), Parse: parseLine,
 		Concurrency: f.concurrency, Ordered: f.ordered, Tally: tally,
 	}, nil
 }
@@ -222,11 +228,33 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 const perDomain = 20
 
 // end writes the summary, and says what came of it all.
-func (f *scanFlags) end(stderr io.Writer, out scan.File, sum scan.Summary, tally *scan.Tally, failOn string, err error) error {
+func (f *scanFlags) end(stderr io.Writer, out scan.File, sink *scan.Output, tally *scan.Tally, failOn string, err error) error {
 	for _, fault := range tally.Faults() {
 		fmt.Fprintf(stderr, "mxward: an internal fault; please report it: %s\n", fault)
 	}
+	if lost := sink.Close(); lost != nil {
+		return f.endTorn(tally.Progress(), sink.Stored(), err, lost)
+	}
+	sum := tally.Summary(err == nil)
 	printSummary(stderr, sum)
+	failed := f.summarize(out, sum)
+	stopped := errors.Is(err, context.Canceled)
+	if stopped {
+		err = errors.New("interrupted; " + f.howToGoOn())
+	}
+	switch {
+	case failed != nil:
+		return internal(fmt.Errorf("scan: %w", errors.Join(err, failed)))
+	case stopped:
+		return interrupted(fmt.Errorf("scan: %w", err))
+	case err != nil:
+		return internal(fmt.Errorf("scan: %w", err))
+	}
+	return f.judge(sum, failOn)
+}
+
+// summarize writes the summary where it is wanted, and closes the output.
+func (f *scanFlags) summarize(out scan.File, sum scan.Summary) error {
 	var failed error
 	if f.summaryLine {
 		enc := json.NewEncoder(out)
@@ -239,15 +267,26 @@ func (f *scanFlags) end(stderr io.Writer, out scan.File, sum scan.Summary, tally
 	if c, ok := out.(io.Closer); ok && f.output != "-" {
 		failed = errors.Join(failed, c.Close())
 	}
-	switch {
-	case failed != nil:
-		return internal(fmt.Errorf("scan: %w", errors.Join(err, failed)))
-	case errors.Is(err, context.Canceled):
-		return interrupted(errors.New("scan: interrupted; " + f.howToGoOn()))
-	case err != nil:
-		return internal(fmt.Errorf("scan: %w", err))
+	if failed != nil {
+		return fmt.Errorf("all results are there, and not the summary: %w", failed)
 	}
-	return f.judge(sum, failOn)
+	return nil
+}
+
+// endTorn is the end of a scan whose output could not be written, whatever else has ended it. No
+// summary is made: it would have lines that are not there, and as a line come after a torn one.
+func (f *scanFlags) endTorn(counted scan.Progress, stored int, err, lost error) error {
+	if err != nil && !errors.Is(err, lost) && !errors.Is(err, context.Canceled) {
+		lost = errors.Join(lost, err)
+	}
+	goOn := "the last may be torn"
+	if f.output != "-" {
+		goOn = "mend that, and the same command with --resume goes on"
+	}
+	if f.summary != "" {
+		goOn += "; no summary was written"
+	}
+	return internal(fmt.Errorf("scan: %w: %d of %d lines that were looked at are stored; %s", lost, counted.Resumed+stored, counted.Lines, goOn))
 }
 
 func (f *scanFlags) howToGoOn() string {
@@ -274,9 +313,13 @@ func sameFile(a, b string) bool {
 }
 
 func writeSummary(file string, sum scan.Summary) error {
-	out, err := os.Create(file)
+	out, err := createNew(file)
 	if err != nil {
 		return err
 	}
-	return errors.Join(writeJSON(out, sum), out.Close())
+	defer out.drop()
+	if err := writeJSON(out, sum); err != nil {
+		return err
+	}
+	return out.commit()
 }

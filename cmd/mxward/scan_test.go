@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -25,15 +27,24 @@ type scanned struct {
 	server string
 }
 
-func newScanned(t *testing.T, n int) scanned {
+func newScanned(t *testing.T, n int) scanned { return newSlow(t, n, 0) }
+
+// newSlow is one whose resolver takes its time for each MX question.
+func newSlow(t *testing.T, n int, takes time.Duration) scanned {
 	t.Helper()
 	s := scanned{n: n, dir: t.TempDir()}
-	s.server = serveDNS(t, &dns.Mux{Zones: map[dns.Name]dns.Resolver{dns.Root: dnstest.Zone(t, ".", `
+	zone := dnstest.Zone(t, ".", `
 @ 300 SOA a.root.example. hostmaster.root.example. 1 3600 900 604800 300
 @ 300 NS a.root.example.
 *.example 300 MX 10 mx.example.
 mx.example. 300 A 192.0.2.1
-`)}})
+`)
+	s.server = serveDNS(t, &dns.Mux{Default: dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+		if q.Type == dns.TypeMX {
+			time.Sleep(takes)
+		}
+		return zone.Resolve(ctx, q)
+	})})
 	var text strings.Builder
 	for i := range n {
 		fmt.Fprintf(&text, "d%d.example\n", i+1)
@@ -47,9 +58,10 @@ mx.example. 300 A 192.0.2.1
 }
 
 // start runs the program; it goes on where it was.
-func (s scanned) start(t *testing.T) (*exec.Cmd, *bytes.Buffer) {
+func (s scanned) start(t *testing.T, more ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	cmd := exec.Command("mxward", "scan", "in", "--server", s.server, "--root-hints", "hints", "--only", "mx", "--output", "out", "--resume", "--concurrency", "8")
+	args := append([]string{"scan", "in", "--server", s.server, "--root-hints", "hints", "--only", "mx", "--output", "out", "--resume", "--concurrency", "8"}, more...)
+	cmd := exec.Command("mxward", args...)
 	cmd.Dir = s.dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -80,26 +92,63 @@ func (s scanned) whole(t *testing.T) int {
 	return len(seen)
 }
 
-// TestScanKilled: killed again and again, at any point and with its last line torn, a scan ends
-// with one line for each of the input.
+// lines gives how many whole lines the output has, 0 where there is none.
+func (s scanned) lines(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.dir, "out"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return bytes.Count(text, []byte("\n"))
+}
+
+// TestScanKilled: killed at any point of its beginning, and again and again in the middle, with its
+// last line torn, a scan ends with one line for each of the input.
 func TestScanKilled(t *testing.T) {
-	s := newScanned(t, 300)
-	out := filepath.Join(s.dir, "out")
-	for range 5 {
-		cmd, _ := s.start(t)
-		time.Sleep(time.Duration(rand.IntN(700)) * time.Millisecond) // the point is any
-		cmd.Process.Kill()
-		cmd.Wait()
-		if info, err := os.Stat(out); err == nil && info.Size() > 0 {
+	for _, order := range []string{"--ordered=false", "--ordered"} {
+		s := newSlow(t, 500, 80*time.Millisecond) // some five seconds; results are written each second
+		out := filepath.Join(s.dir, "out")
+		for range 3 {
+			cmd, _ := s.start(t, order)
+			time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond) // the point is any
+			cmd.Process.Kill()
+			cmd.Wait()
+		}
+		for range 2 {
+			before := s.lines(t)
+			cmd, stderr := s.start(t, order)
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				cmd.Wait()
+			}()
+			for s.lines(t) <= before {
+				select {
+				case <-ended:
+					t.Fatalf("%s: it ended with %d lines: %s", order, s.lines(t), stderr)
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+			cmd.Process.Kill()
+			<-ended
+			info, err := os.Stat(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := s.lines(t); n == 0 || n >= s.n {
+				t.Fatalf("%s: it was not killed in the middle: %d lines of %d", order, n, s.n)
+			}
 			if err := os.Truncate(out, info.Size()-rand.Int64N(min(info.Size(), 300))); err != nil {
 				t.Fatal(err)
 			}
 		}
-	}
-	cmd, stderr := s.start(t)
-	cmd.Wait()
-	if n := s.whole(t); n != s.n {
-		t.Errorf("%d lines of %d; %s", n, s.n, stderr)
+		cmd, stderr := s.start(t, order)
+		if err := cmd.Wait(); err != nil {
+			t.Fatalf("%s: %v: %s", order, err, stderr)
+		}
+		if n := s.whole(t); n != s.n {
+			t.Errorf("%s: %d lines of %d; %s", order, n, s.n, stderr)
+		}
 	}
 }
 
@@ -121,6 +170,86 @@ func TestScanInterrupted(t *testing.T) {
 	if n := s.whole(t); n == 0 || n == s.n {
 		t.Errorf("%d lines", n)
 	}
+}
+
+// small is a file with little room.
+type small struct {
+	bytes.Buffer
+	room   int
+	broken error // what Sync says
+}
+
+func (s *small) Write(b []byte) (int, error) {
+	if n := s.room - s.Len(); len(b) > n {
+		s.Buffer.Write(b[:n])
+		return n, syscall.ENOSPC
+	}
+	return s.Buffer.Write(b)
+}
+
+func (s *small) Sync() error { return s.broken }
+
+// TestScanTorn: where results cannot be written, a scan says how many are stored, claims no
+// others, adds nothing to the output, and ends with its own exit status, whatever else ends it.
+func TestScanTorn(t *testing.T) {
+	for _, row := range []struct {
+		why    string
+		file   small
+		flags  scanFlags
+		err    error // of the scan
+		stored string
+		ends   string
+	}{
+		{"no room", small{room: 500}, scanFlags{output: "out"}, nil, "1 of 3 lines", "mend that, and the same command with --resume goes on"},
+		{"no room, and that ended the scan", small{room: 500}, scanFlags{output: "out"}, fmt.Errorf("write a result: %w", syscall.ENOSPC), "1 of 3 lines", "goes on"},
+		{"no room, and Ctrl-C", small{room: 500}, scanFlags{output: "out"}, context.Canceled, "1 of 3 lines", "goes on"},
+		{"no room, and the input is broken", small{room: 500}, scanFlags{output: "out"}, errors.New("read the input"), "1 of 3 lines", "goes on"},
+		{"no room for what others read", small{room: 500}, scanFlags{output: "-", summaryLine: true}, nil, "1 of 3 lines", "the last may be torn"},
+		{"a summary is wanted", small{room: 500}, scanFlags{output: "out", summaryLine: true, summary: "sum"}, nil, "1 of 3 lines", "; no summary was written"},
+		{"a disk that keeps nothing", small{room: 1 << 20, broken: syscall.EIO}, scanFlags{output: "out"}, nil, "0 of 3 lines", "goes on"},
+	} {
+		t.Chdir(t.TempDir())
+		var tally scan.Tally
+		sink := scan.NewOutput(&row.file, false, row.flags.output != "-")
+		s := scan.Scanner{Parse: parseLine, Tally: &tally, Check: func(context.Context, dns.Name) scan.Report { return scan.Report{} }}
+		source, err := scan.NewInput(t.Context(), fileOf(t, "a.example\nb.example\nc.example\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Run(t.Context(), source, sink); err != nil {
+			t.Fatal(err)
+		}
+		var stderr bytes.Buffer
+		err = row.flags.end(&stderr, &row.file, sink, &tally, "", row.err)
+		var e *exitError
+		if !errors.As(err, &e) || e.code != exitInternal {
+			t.Fatalf("%s: %v", row.why, err)
+		}
+		text := err.Error()
+		if !strings.Contains(text, row.stored+" that were looked at are stored") || !strings.HasSuffix(text, row.ends) || strings.Count(text, "no space left") > 1 {
+			t.Errorf("%s: %s", row.why, text)
+		}
+		if bytes.Contains(row.file.Bytes(), []byte("summary")) || strings.Contains(stderr.String(), "lines in") {
+			t.Errorf("%s: %s: %s", row.why, &row.file, &stderr)
+		}
+		if _, err := os.Stat("sum"); err == nil {
+			t.Errorf("%s: there is a summary", row.why)
+		}
+	}
+}
+
+func fileOf(t *testing.T, text string) *os.File {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "in")
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // TestProgressLine: what is left follows from what was read; of a pipe nobody knows.

@@ -17,6 +17,7 @@ import (
 // How often the progress of a scan is shown.
 const (
 	progressEvery = 500 * time.Millisecond // on a terminal
+	standingEvery = 5 * time.Second        // on a terminal, of a job: each time the store counts all of its shards for it
 	logEvery      = 30 * time.Second       // elsewhere
 	barWidth      = 20
 )
@@ -32,11 +33,11 @@ type progress struct {
 	ended    sync.WaitGroup
 }
 
-func startProgress(w io.Writer, line func(took time.Duration, bar bool) string) *progress {
+// startProgress shows what line says, on a terminal so often.
+func startProgress(w io.Writer, every time.Duration, line func(took time.Duration, bar bool) string) *progress {
 	p := &progress{w: w, line: line, terminal: isTerminal(w), began: time.Now(), end: make(chan struct{})}
-	every := logEvery
-	if p.terminal {
-		every = progressEvery
+	if !p.terminal {
+		every = logEvery
 	}
 	p.ended.Go(func() { p.run(every) })
 	return p

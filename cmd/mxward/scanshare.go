@@ -26,7 +26,6 @@ const (
 	scanStatusSchema = "mxward.scan-status/1"
 	defaultWorkers   = 4
 	maxWorkers       = 64
-	minLease         = time.Second
 	maxLease         = time.Hour
 )
 
@@ -97,8 +96,8 @@ func (f *scanFlags) sharing(cmd *cobra.Command, args []string) error {
 		return errors.New("--json goes with --status: results are JSON anyway")
 	case f.workers < 1 || f.workers > maxWorkers:
 		return fmt.Errorf("--workers: expected 1 to %d, got %d", maxWorkers, f.workers)
-	case f.lease < minLease || f.lease > maxLease:
-		return fmt.Errorf("--lease: expected %s to %s, got %s", minLease, maxLease, f.lease)
+	case f.lease < scan.MinLease || f.lease > maxLease:
+		return fmt.Errorf("--lease: expected %s to %s, got %s", scan.MinLease, maxLease, f.lease)
 	case f.export != "" && f.export != "-" && !slices.Contains([]string{".ndjson", ".parquet"}, filepath.Ext(f.export)):
 		return fmt.Errorf("--export: expected the name of an .ndjson or .parquet file, or -, got %q", f.export)
 	}
@@ -197,7 +196,7 @@ func (f *scanFlags) load(ctx context.Context, jobs scan.Jobs, file string) error
 	if f.full {
 		job.Shard = scan.ShardLinesFull
 	}
-	return jobs.Load(ctx, time.Now(), job, &scan.Marked{Source: source, Parse: parseDomain})
+	return jobs.Load(ctx, time.Now(), job, &scan.Marked{Source: source, Parse: parseLine})
 }
 
 // work takes part in a job, until all of it is done.
@@ -227,16 +226,21 @@ func (f *scanFlags) work(cmd *cobra.Command, s store.Scans, file, failOn string)
 		Shards: s, Job: job.ID, Owner: ownName(), Scanner: *scanner, Full: f.full, Lease: f.lease, Tally: &tally,
 		Note: func(text string) { fmt.Fprintf(stderr, "mxward: scan: %s\n", text) },
 	}
-	show := startProgress(stderr, func(_ time.Duration, bar bool) string {
-		now, err := standing(ctx, s, f.job)
+	show := showJob(ctx, stderr, s, f.job)
+	err = w.Run(ctx, f.workers)
+	show.stop()
+	return f.endWork(stderr, &tally, failOn, err)
+}
+
+// showJob shows how far a job is.
+func showJob(ctx context.Context, stderr io.Writer, jobs scan.Jobs, name string) *progress {
+	return startProgress(stderr, standingEvery, func(_ time.Duration, bar bool) string {
+		now, err := standing(ctx, jobs, name)
 		if err != nil {
 			return "" // the worker says so itself
 		}
 		return jobLine(now, time.Now(), bar)
 	})
-	err = w.Run(ctx, f.workers)
-	show.stop()
-	return f.endWork(stderr, &tally, failOn, err)
 }
 
 // ownName tells which process of which machine this is.
@@ -306,26 +310,23 @@ func (n ndjson) Write(d scan.Document) error {
 
 func (n ndjson) Close() error { return n.Flush() }
 
-// writeResults exports a job. A file that could not be written to its end is removed.
+// writeResults exports a job. A file is there when it is whole: people drop the job then.
 func (f *scanFlags) writeResults(cmd *cobra.Command, s scan.Jobs, failOn string) error {
 	job, err := standing(cmd.Context(), s, f.job)
 	if err != nil {
 		return err
 	}
-	out, err := f.createExport()
+	out, commit, drop, err := f.createExport(cmd.OutOrStdout())
 	if err != nil {
 		return usage(fmt.Errorf("--export: %w", err))
 	}
+	defer drop()
 	var tally scan.Tally
-	err = f.copyResults(cmd.Context(), s, job, out, &tally)
-	if f.export != "-" { // people drop the job then
-		err = errors.Join(err, out.Sync(), out.Close())
-		if err != nil {
-			return errors.Join(err, os.Remove(f.export))
-		}
-	}
-	if err != nil {
+	if err := f.copyResults(cmd.Context(), s, job, out, &tally); err != nil {
 		return err
+	}
+	if err := commit(); err != nil {
+		return internal(fmt.Errorf("scan: --export: %w", err))
 	}
 	sum := tally.Summary(job.Complete())
 	sum.Ours = job.Ours
@@ -340,14 +341,22 @@ func (f *scanFlags) writeResults(cmd *cobra.Command, s scan.Jobs, failOn string)
 	return f.judge(sum, failOn)
 }
 
-func (f *scanFlags) createExport() (*os.File, error) {
+// createExport gives what to write to, how it comes to its place, and how it is left off.
+func (f *scanFlags) createExport(stdout io.Writer) (out io.Writer, commit func() error, drop func(), err error) {
 	if f.export == "-" {
-		return os.Stdout, nil
+		return stdout, func() error { return nil }, func() {}, nil
 	}
-	return os.OpenFile(f.export, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if _, err := os.Lstat(f.export); err == nil {
+		return nil, nil, nil, fmt.Errorf("%s exists: give another name", f.export)
+	}
+	file, err := createNew(f.export)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return file, file.commit, file.drop, nil
 }
 
-func (f *scanFlags) copyResults(ctx context.Context, s scan.Jobs, job scan.Standing, out *os.File, tally *scan.Tally) error {
+func (f *scanFlags) copyResults(ctx context.Context, s scan.Jobs, job scan.Standing, out io.Writer, tally *scan.Tally) error {
 	var to results = ndjson{bufio.NewWriterSize(out, 1<<20)}
 	if filepath.Ext(f.export) == ".parquet" {
 		to = columns.NewWriter(out)

@@ -2,17 +2,22 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"mxward/internal/scan"
 	"mxward/internal/store/storetest"
 )
 
@@ -103,7 +108,7 @@ func TestScanShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	options := []string{"--server", s.server, "--only", "mx.null,mx.implicit"}
-	first := s.command(t, append(options, "in", "--concurrency", "8", "--workers", "2", "--lease", "1s")...)
+	first := s.command(t, append(options, "in", "--concurrency", "8", "--workers", "2", "--lease", "5s")...)
 	if err := first.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +120,7 @@ func TestScanShared(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	second := s.command(t, "--job", "in", "--concurrency", "40", "--workers", "2", "--lease", "2s")
+	second := s.command(t, "--job", "in", "--concurrency", "40", "--workers", "2", "--lease", "5s")
 	var stderr bytes.Buffer
 	second.Stderr = &stderr
 	if err := second.Start(); err != nil {
@@ -214,13 +219,102 @@ func TestScanJob(t *testing.T) {
 		t.Errorf("%d lines", strings.Count(out, "\n"))
 	}
 	run(exitFine, "--job", "in", "--export", "out.parquet")
-	says(run(exitUsage, "--job", "in", "--export", "out.parquet"), "file exists")
+	says(run(exitUsage, "--job", "in", "--export", "out.parquet"), "out.parquet exists: give another name")
+	says(run(exitUsage, "--job", "in", "--export", "nosuch/out.ndjson"), "write nosuch/out.ndjson: there is no folder nosuch: make it, or give another name")
 	if table, err := os.ReadFile(filepath.Join(s.dir, "out.parquet")); err != nil || !bytes.HasPrefix(table, []byte("PAR1")) || !bytes.HasSuffix(table, []byte("PAR1")) {
 		t.Errorf("%v: %d octets", err, len(table))
 	}
 	run(exitFine, "--job", "in", "--drop")
 	says(run(exitFine, "--status"), "there are no jobs")
 	says(run(exitFine, append(options, "hints", "--job", "other")...), "2 lines in ")
+}
+
+// documents is a job that has so many, and then an error.
+type documents struct {
+	scan.Jobs
+	n      int
+	broken error
+	while  func() // is called between them
+}
+
+func (d documents) Standings(context.Context, time.Time, string) ([]scan.Standing, error) {
+	return []scan.Standing{{Shards: 1, Done: 1, Lines: d.n, Ready: d.n}}, nil
+}
+
+func (d documents) Documents(context.Context, int64) iter.Seq2[scan.Document, error] {
+	return func(yield func(scan.Document, error) bool) {
+		for n := range d.n {
+			d.while()
+			if !yield(scan.Document{Line: n + 1, Text: fmt.Appendf(nil, "{\"line\":%d,\"status\":\"invalid\"}\n", n+1)}, nil) {
+				return
+			}
+		}
+		if d.broken != nil {
+			yield(scan.Document{}, d.broken)
+		}
+	}
+}
+
+// asked counts how often a store is asked for the standing of jobs.
+type asked struct {
+	documents
+	times *atomic.Int64
+}
+
+func (a asked) Standings(ctx context.Context, now time.Time, name string) ([]scan.Standing, error) {
+	a.times.Add(1)
+	return a.documents.Standings(ctx, now, name)
+}
+
+// TestShowJob: on a terminal, too, a store is not asked more often than it bears from many machines.
+func TestShowJob(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	terminal, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0) // a device, as a terminal is
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	synctest.Test(t, func(t *testing.T) {
+		var times atomic.Int64
+		show := showJob(t.Context(), terminal, asked{documents{n: 10}, &times}, "job")
+		time.Sleep(time.Minute + time.Second)
+		show.stop()
+		if n := times.Load(); n < 3 || n > 20 {
+			t.Errorf("asked %d times in a minute", n)
+		}
+	})
+}
+
+// TestExportWhole: an export is there when all of it is, and leaves nothing where it fails.
+func TestExportWhole(t *testing.T) {
+	broken := errors.New("connection reset")
+	for _, name := range []string{"out.ndjson", "out.parquet"} {
+		for _, row := range []struct {
+			why    string
+			broken error
+			left   int
+		}{
+			{"to its end", nil, 1},
+			{"the store is gone in the middle", broken, 0},
+		} {
+			dir := t.TempDir()
+			file := filepath.Join(dir, name)
+			f := scanFlags{shareFlags: shareFlags{export: file}}
+			job := documents{n: 20_000, broken: row.broken, while: func() {
+				if _, err := os.Stat(file); err == nil {
+					t.Fatalf("%s, %s: it is there and not whole", name, row.why)
+				}
+			}}
+			cmd := newScan()
+			cmd.SetContext(t.Context())
+			if err := f.writeResults(cmd, job, ""); !errors.Is(err, row.broken) {
+				t.Errorf("%s, %s: %v", name, row.why, err)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) != row.left || row.left > 0 && left[0].Name() != name {
+				t.Errorf("%s, %s: %v", name, row.why, left)
+			}
+		}
+	}
 }
 
 // TestScanDark: where nothing can be seen from here, nothing is stored.

@@ -114,6 +114,9 @@ func (f *watchFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	w := &watch.Watcher{Domains: domains, Check: f.check(a), Interval: f.interval, Least: audit.Severity(f.severity), Logger: logger}
 	if f.state != "" {
+		if err := hasFolder(f.state); err != nil {
+			return usage(fmt.Errorf("--state: %w", err))
+		}
 		file := watch.File(f.state)
 		unlock, err := file.Lock()
 		if err != nil {
@@ -125,7 +128,9 @@ func (f *watchFlags) run(cmd *cobra.Command, args []string) error {
 	if w.Mail, err = f.mail(logger); err != nil {
 		return usage(err)
 	}
-	if err := w.Open(cmd.Context()); err != nil {
+	if err := w.Open(cmd.Context()); errors.Is(err, watch.ErrState) {
+		return usage(fmt.Errorf("--state %s: %w: name another file, or move it away to begin anew", f.state, err))
+	} else if err != nil {
 		return usage(fmt.Errorf("--state: %w", err))
 	}
 	if f.once && f.state == "" {

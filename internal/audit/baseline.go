@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"mxward/internal/site"
 )
 
 // The limits of a baseline; ours.
@@ -62,8 +65,30 @@ func (b Baseline) Mark(findings []Finding, now time.Time) {
 	}
 }
 
+// Unmatched gives the entries that hold and have nothing to ignore among all findings of a run. Of
+// a check that did not run, or that could not be asked everywhere, nobody knows.
+func (b Baseline) Unmatched(findings []Finding, now time.Time) (out []Ignore) {
+	known := map[string]bool{}
+	used := map[[2]string]bool{}
+	for _, f := range findings {
+		open := f.Status == Unknown || f.Status == Skipped
+		before, seen := known[f.ID]
+		known[f.ID] = !open && (before || !seen)
+		if f.Status == Fail || f.Status == Unknown {
+			used[[2]string{f.ID, strings.ToLower(f.Target)}] = true
+			used[[2]string{f.ID, AnyTarget}] = true
+		}
+	}
+	for _, e := range b.Entries {
+		if e.Holds(now) && known[e.ID] && !used[[2]string{e.ID, strings.ToLower(e.Target)}] {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
 // ReadBaseline reads a baseline: tables [[ignore]] with id, target, until and reason, all of
-// them required. The error has a line "FILE:LINE: …" for each mistake.
+// them required. The error has a line "FILE:LINE: …" for each mistake, in their order.
 func ReadBaseline(r io.Reader, file string) (Baseline, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxBaseline+1))
 	switch {
@@ -75,55 +100,88 @@ func ReadBaseline(r io.Reader, file string) (Baseline, error) {
 	var raw struct {
 		Ignore []rawIgnore `toml:"ignore"`
 	}
+	var wrong []mistake
 	if err := toml.NewDecoder(bytes.NewReader(text)).DisallowUnknownFields().Decode(&raw); err != nil {
-		return Baseline{}, baselineError(file, err)
+		var strict *toml.StrictMissingError
+		if !errors.As(err, &strict) {
+			return Baseline{}, baselineError(file, err)
+		}
+		wrong = unknownKeys(strict) // what it knows is read all the same
 	}
 	if len(raw.Ignore) > maxBaselineEntries {
 		return Baseline{}, fmt.Errorf("%s: a baseline has at most %d entries, got %d", file, maxBaselineEntries, len(raw.Ignore))
 	}
 	lines := ignoreLines(text)
-	ids := map[string]bool{}
+	var ids []string
 	for _, c := range Checks() {
-		ids[c.ID] = true
+		ids = append(ids, c.ID)
 	}
 	var b Baseline
-	var wrong []error
 	for n, e := range raw.Ignore {
 		line := lines[min(n, len(lines)-1)]
-		entry, err := e.read(ids)
-		if err != nil {
-			wrong = append(wrong, fmt.Errorf("%s:%d: %w", file, line, err))
-			continue
+		entry, mistakes := e.read(ids)
+		for _, err := range mistakes {
+			wrong = append(wrong, mistake{line, err})
 		}
 		entry.Line = line
 		b.Entries = append(b.Entries, entry)
 	}
-	return b, errors.Join(wrong...)
-}
-
-// rawIgnore is an entry as it stands.
-type rawIgnore struct {
-	ID     string `toml:"id"`
-	Target string `toml:"target"`
-	Until  any    `toml:"until"`
-	Reason string `toml:"reason"`
-}
-
-func (e rawIgnore) read(ids map[string]bool) (Ignore, error) {
-	out := Ignore{ID: e.ID, Target: strings.TrimSuffix(e.Target, "."), Reason: strings.TrimSpace(e.Reason)}
-	switch {
-	case e.ID == "":
-		return out, errors.New(`expected id = "area.check"`)
-	case !ids[e.ID]:
-		return out, fmt.Errorf("there is no check %s", quoted(clip(e.ID)))
-	case out.Target == "":
-		return out, fmt.Errorf(`expected a target, such as target = "example.com", or "*" for all`)
-	case out.Reason == "":
-		return out, errors.New(`expected a reason, for whoever reads it next`)
+	if len(wrong) > 0 {
+		return Baseline{}, joined(file, wrong)
 	}
+	return b, nil
+}
+
+// mistake is what is wrong in one line of a baseline.
+type mistake struct {
+	line int
+	err  error
+}
+
+func joined(file string, wrong []mistake) error {
+	slices.SortStableFunc(wrong, func(a, b mistake) int { return a.line - b.line })
+	all := make([]error, len(wrong))
+	for i, m := range wrong {
+		all[i] = fmt.Errorf("%s:%d: %w", file, m.line, m.err)
+	}
+	return errors.Join(all...)
+}
+
+// rawIgnore is an entry as it stands, of whatever types: a wrong one is a mistake among others.
+type rawIgnore struct {
+	ID     any `toml:"id"`
+	Target any `toml:"target"`
+	Until  any `toml:"until"`
+	Reason any `toml:"reason"`
+}
+
+// read gives the entry, and all that is wrong with it.
+func (e rawIgnore) read(ids []string) (out Ignore, wrong []error) {
+	texts := func(key string, value any, expected string) string {
+		text, isText := value.(string)
+		switch text = strings.TrimSpace(text); {
+		case !isText && value != nil:
+			wrong = append(wrong, fmt.Errorf("%s: expected a text, got %s", key, quoted(clip(fmt.Sprint(value)))))
+		case text == "":
+			wrong = append(wrong, errors.New(expected))
+		}
+		return text
+	}
+	out.ID = texts("id", e.ID, `expected id = "area.check"`)
+	if out.ID != "" && !slices.Contains(ids, out.ID) {
+		meant := ""
+		if near := site.Nearest(out.ID, ids); near != "" {
+			meant = "; did you mean " + near + "?"
+		}
+		wrong = append(wrong, fmt.Errorf("there is no check %s%s", quoted(clip(out.ID)), meant))
+	}
+	out.Target = strings.TrimSuffix(texts("target", e.Target, `expected a target, such as target = "example.com", or "*" for all`), ".")
+	out.Reason = texts("reason", e.Reason, `expected a reason, for whoever reads it next`)
 	var err error
-	out.Until, err = endOf(e.Until)
-	return out, err
+	if out.Until, err = endOf(e.Until); err != nil {
+		wrong = append(wrong, err)
+	}
+	return out, wrong
 }
 
 // endOf reads the last day of an entry, with quotation marks or without.
@@ -144,21 +202,21 @@ func endOf(until any) (time.Time, error) {
 	return day.AddDate(0, 0, 1), nil
 }
 
-// baselineError gives the mistakes of the form their lines.
-func baselineError(file string, err error) error {
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) {
-		var wrong []error
-		for _, e := range strict.Errors {
-			line, _ := e.Position()
-			wrong = append(wrong, fmt.Errorf("%s:%d: expected [[ignore]] with id, target, until and reason, got %s", file, line, quoted(clip(strings.Join(e.Key(), ".")))))
-		}
-		return errors.Join(wrong...)
+// unknownKeys gives what stands in a baseline that nobody knows.
+func unknownKeys(strict *toml.StrictMissingError) (wrong []mistake) {
+	for _, e := range strict.Errors {
+		line, _ := e.Position()
+		wrong = append(wrong, mistake{line, fmt.Errorf("expected [[ignore]] with id, target, until and reason, got %s", quoted(clip(strings.Join(e.Key(), "."))))})
 	}
+	return wrong
+}
+
+// baselineError gives a mistake of the form its line. What comes after it cannot be read.
+func baselineError(file string, err error) error {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
 		line, _ := decode.Position()
-		return fmt.Errorf("%s:%d: %s", file, line, strings.TrimPrefix(decode.Error(), "toml: "))
+		return fmt.Errorf("%s:%d: expected TOML with tables [[ignore]]: %s", file, line, strings.TrimPrefix(decode.Error(), "toml: "))
 	}
 	return fmt.Errorf("%s: %w", file, err)
 }

@@ -16,11 +16,13 @@ func TestReadBaseline(t *testing.T) {
 		{"the day in quotation marks", with("2027-01-31", `"2027-01-31"`), ""},
 		{"every target", with("example.com", "*"), ""},
 		{"a list", `ignore = [{id = "spf.ptr", target = "*", until = 2027-01-31, reason = "x"}]`, ""},
-		{"an id that nobody knows", "\n\n" + with("mx.no-ipv6", "mx.no-ipv7"), `known.toml:3: there is no check "mx.no-ipv7"`},
+		{"an id that nobody knows", "\n\n" + with("mx.no-ipv6", "mx.no-ipv7"), `known.toml:3: there is no check "mx.no-ipv7"; did you mean mx.no-ipv6?`},
 		{"an area is no id", with("mx.no-ipv6", "mx"), `there is no check "mx"`},
 		{"the second is wrong", good + "\n" + with("mx.no-ipv6", "x"), `known.toml:7: there is no check "x"`},
 		{"in a list", "ignore = [\n{id = \"x\", target = \"*\", until = 2027-01-31, reason = \"x\"}]", `known.toml:1: there is no check`},
 		{"both are wrong", with("mx.no-ipv6", "y") + with("mx.no-ipv6", "x"), "known.toml:1: there is no check \"y\"\nknown.toml:6: there is no check \"x\""},
+		{"all of one entry", "[[ignore]]\nid = \"x\"\ntarget = 7\nuntil = \"never\"\n", "known.toml:1: there is no check \"x\"\nknown.toml:1: target: expected a text, got \"7\"\nknown.toml:1: expected a reason, for whoever reads it next\nknown.toml:1: until: expected a day"},
+		{"keys and entries", with("reason =", "reasons =") + with("mx.no-ipv6", "x"), "known.toml:1: expected a reason, for whoever reads it next\nknown.toml:5: expected [[ignore]] with id, target, until and reason, got \"ignore.reasons\"\nknown.toml:6: there is no check \"x\""},
 		{"no id", with("id = \"mx.no-ipv6\"\n", ""), "known.toml:1: expected id"},
 		{"no target", with("target = \"example.com\"\n", ""), "known.toml:1: expected a target"},
 		{"no end", with("until = 2027-01-31\n", ""), "known.toml:1: expected until = 2027-01-31"},
@@ -32,7 +34,7 @@ func TestReadBaseline(t *testing.T) {
 		{"a key that nobody knows", good + "untill = 2027-01-31\n", `known.toml:6: expected [[ignore]] with id, target, until and reason, got "ignore.untill"`},
 		{"a table that nobody knows", "[[ignored]]\nid = \"spf.ptr\"\n", `known.toml:1: expected [[ignore]]`},
 		{"no TOML", "ignore spf.ptr\n", "known.toml:1: "},
-		{"an id that is no text", with(`"mx.no-ipv6"`, "7"), "known.toml:2: "},
+		{"an id that is no text", with(`"mx.no-ipv6"`, "7"), `known.toml:1: id: expected a text, got "7"`},
 		{"too large", strings.Repeat("# known\n", maxBaseline/8+1), "at most 4194304 octets"},
 		{"too many", strings.Repeat("[[ignore]]\n", maxBaselineEntries+1), "at most 10000 entries"},
 	} {
@@ -91,6 +93,37 @@ reason = "none"
 	}
 	if len(b.Expired(day)) != 0 || len(b.Expired(day.Add(time.Second))) != 3 {
 		t.Error("Expired")
+	}
+}
+
+// TestBaselineUnmatched: an entry that has nothing to ignore is told, and not where nobody could
+// know.
+func TestBaselineUnmatched(t *testing.T) {
+	day := time.Date(2027, 1, 31, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		why, target string
+		findings    []string
+		want        bool
+	}{
+		{"it is there", "EXAMPLE.com", []string{"spf.ptr example.com fail error"}, false},
+		{"it is mended", "example.com", []string{"spf.ptr example.com pass"}, true},
+		{"it does not apply any more", "example.com", []string{"spf.ptr example.com not_applicable"}, true},
+		{"another target has it", "example.com", []string{"spf.ptr example.org fail error"}, true},
+		{"every target, and one has it", "*", []string{"spf.ptr example.org pass", "spf.ptr example.net fail error"}, false},
+		{"every target, and none has it", "*", []string{"spf.ptr example.org pass"}, true},
+		{"unknown is ignored as well", "example.com", []string{"spf.ptr example.com unknown"}, false},
+		{"somewhere else it could not be asked", "192.0.2.25", []string{"spf.ptr example.com pass", "spf.ptr example.org unknown", "spf.ptr example.net pass"}, false},
+		{"it was left out for something else", "example.com", []string{"spf.ptr example.com skipped"}, false},
+		{"the check was not wanted", "example.com", []string{"mx.cname example.com pass"}, false},
+	} {
+		b := Baseline{Entries: []Ignore{{ID: "spf.ptr", Target: tt.target, Until: day}}}
+		findings := looksOf(t, tt.findings...)
+		if got := b.Unmatched(findings, day.Add(-time.Hour)); (len(got) == 1) != tt.want {
+			t.Errorf("%s: %+v", tt.why, got)
+		}
+		if got := b.Unmatched(findings, day); len(got) > 0 {
+			t.Errorf("%s: its day is over, which is told elsewhere: %+v", tt.why, got)
+		}
 	}
 }
 

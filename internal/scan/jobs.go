@@ -66,10 +66,12 @@ type Shards interface {
 	// Take leases a shard that is not done and that nobody holds, first one that was taken
 	// least often. ErrBusy, ErrDone and ErrNoJob say why there is none.
 	Take(ctx context.Context, now, until time.Time, job int64, owner string) (Shard, error)
-	// Renew makes a lease longer, or gives ErrLeaseLost.
+	// Renew makes a lease longer, or gives ErrLeaseLost. It is not lost where the shard was
+	// finished by it.
 	Renew(ctx context.Context, l Lease, until time.Time) error
 	// Finish stores the documents of all lines of a shard, and that it is done, as one: all or
-	// nothing. ErrLeaseLost says that somebody else has taken it since, or that it was done.
+	// nothing. ErrLeaseLost says that somebody else has taken it since. Where this same lease has
+	// finished it, that is success, and nothing is stored again: the first answer may have been lost.
 	Finish(ctx context.Context, now time.Time, l Lease, done Finished) error
 	// Release gives a shard back; it is no error where the lease is lost.
 	Release(ctx context.Context, l Lease) error

@@ -2,11 +2,13 @@ package scan
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,7 +39,8 @@ type Journal struct {
 // headFile is where an output's head is.
 func headFile(path string) string { return path + ".journal" }
 
-// Create makes a new output file, and its head beside it. It overwrites nothing.
+// Create makes a new output file, and its head beside it. It overwrites nothing, but for the head
+// of an output that is gone.
 func Create(path string, id Identity, mode string) (*Journal, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, os.ErrExist) {
@@ -46,15 +49,33 @@ func Create(path string, id Identity, mode string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lock(f, path); err != nil {
-		f.Close()
-		return nil, err
-	}
-	if err := writeHead(path, journalHead{JournalSchema, id, mode}); err != nil {
-		f.Close()
-		return nil, errors.Join(err, os.Remove(path))
+	if err := begin(f, path, journalHead{JournalSchema, id, mode}); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(path))
 	}
 	return &Journal{File: f}, nil
+}
+
+// begin makes an output that has nothing yet this process's own, and says of what it is.
+func begin(f *os.File, path string, head journalHead) error {
+	if err := lock(f, path); err != nil {
+		return err
+	}
+	if err := vacant(headFile(path)); err != nil {
+		return err
+	}
+	return writeHead(path, head)
+}
+
+// vacant refuses to write over what is no journal of a scan.
+func vacant(file string) error {
+	_, err := readHead(file)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case errors.Is(err, errNoJournal):
+		return fmt.Errorf("%s is there, where the journal goes, and is none of a scan: move it away, or give the output another name", file)
+	}
+	return err
 }
 
 // lock keeps a second scan from writing into the same output.
@@ -69,36 +90,68 @@ func lock(f *os.File, path string) error {
 	return nil
 }
 
-func writeHead(path string, head journalHead) error {
+// writeHead writes it whole, or not at all.
+func writeHead(path string, head journalHead) (err error) {
 	text, err := json.Marshal(head)
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(headFile(path))
+	dir, base := filepath.Split(headFile(path))
+	dir = filepath.Clean(dir)
+	f, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", headFile(path), err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", headFile(path), err), os.Remove(f.Name()))
+		}
+	}()
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), headFile(path)); err != nil {
+		return err
+	}
+	return syncFolder(dir)
+}
+
+// syncFolder makes new names in it last.
+func syncFolder(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(text, '\n'))
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(d.Sync(), d.Close())
+}
+
+var errNoJournal = errors.New("it is no journal of a scan")
+
+func readHead(file string) (journalHead, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return journalHead{}, err
+	}
+	var head journalHead
+	if err := json.Unmarshal(text, &head); err != nil || head.Schema != JournalSchema {
+		return head, fmt.Errorf("%s: %w", file, errNoJournal)
+	}
+	return head, nil
 }
 
 // Resume opens an output to go on with it: what it has is counted in tally, and a last line
 // that is torn is cut off. It refuses where the input or the mode is not the one of before.
 func Resume(path string, id Identity, mode string, tally *Tally) (*Journal, error) {
-	text, err := os.ReadFile(headFile(path))
+	head, err := readHead(headFile(path))
 	if errors.Is(err, os.ErrNotExist) {
-		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-			return Create(path, id, mode) // nothing was begun
-		}
-		return nil, fmt.Errorf("%s was not begun by a scan, or %s is lost: nobody can say of which input it is", path, headFile(path))
+		return resumeNothing(path, journalHead{JournalSchema, id, mode})
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, errNoJournal):
+		return nil, fmt.Errorf("%w, and so nobody can say of which input %s is: give the output another name", err, path)
+	case err != nil:
 		return nil, err
-	}
-	var head journalHead
-	switch err := json.Unmarshal(text, &head); {
-	case err != nil || head.Schema != JournalSchema:
-		return nil, fmt.Errorf("%s is no journal of a scan", headFile(path))
 	case !head.Input.Same(id):
 		return nil, fmt.Errorf("the input is not the one that %s was begun with: its size or its beginning differs", path)
 	case head.Mode != mode:
@@ -118,6 +171,31 @@ func Resume(path string, id Identity, mode string, tally *Tally) (*Journal, erro
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return j, nil
+}
+
+// resumeNothing begins an output that has no head. It may be there, empty: a scan may have been
+// killed between the two.
+func resumeNothing(path string, head journalHead) (*Journal, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return Create(path, head.Input, head.Mode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.Size() > 0 || !info.Mode().IsRegular():
+		err = fmt.Errorf("%s was not begun by a scan, or %s is lost: nobody can say of which input it is", path, headFile(path))
+	default:
+		err = begin(f, path, head)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Journal{File: f}, nil
 }
 
 // load reads what is there, and leaves the file to be written after it.

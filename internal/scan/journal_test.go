@@ -117,3 +117,69 @@ func TestResumeOurs(t *testing.T) {
 		t.Errorf("%+v: %s", sum, &b)
 	}
 }
+
+// TestJournalsPlace: the journal lies beside its output, and nothing of anybody else's is lost for
+// it.
+func TestJournalsPlace(t *testing.T) {
+	id := Identity{Size: 5, Prefix: "ab"}
+	for _, row := range []struct {
+		why, text string
+		refused   bool
+	}{
+		{"a file of somebody else", "dear diary\n", true},
+		{"JSON of somebody else", `{"schema":"diary/1"}`, true},
+		{"an empty file", "", true},
+		{"a journal whose output is gone", `{"schema":"` + JournalSchema + `","input":{"size":1,"prefix_sha256":"cd"},"mode":"x"}` + "\n", false},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "out")
+		if err := os.WriteFile(headFile(path), []byte(row.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		j, err := Create(path, id, "full=false")
+		text, readErr := os.ReadFile(headFile(path))
+		if readErr != nil {
+			t.Fatal(readErr)
+		}
+		if !row.refused {
+			if err != nil || !strings.Contains(string(text), `"mode":"full=false"`) {
+				t.Errorf("%s: %v: %q", row.why, err, text)
+			}
+			if err := j.Close(); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), headFile(path)+" is there") || !strings.Contains(err.Error(), "move it away, or give the output another name") {
+			t.Errorf("%s: %v", row.why, err)
+		}
+		if _, err := Resume(path, id, "full=false", &Tally{}); err == nil || !strings.Contains(err.Error(), "it is no journal of a scan, and so nobody can say") {
+			t.Errorf("%s: resumed: %v", row.why, err)
+		}
+		if left, err := os.ReadDir(dir); string(text) != row.text || err != nil || len(left) != 1 {
+			t.Errorf("%s: %q, %v", row.why, text, left)
+		}
+	}
+}
+
+// TestResumeBeginning: a scan that was killed before its head was written has begun nothing, and
+// can be gone on with.
+func TestResumeBeginning(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := Identity{Size: 5, Prefix: "ab"}
+	for range 2 {
+		j, err := Resume(path, id, "full=false", &Tally{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := Resume(path, id, "full=true", &Tally{}); err == nil {
+		t.Error("it was begun with other options")
+	}
+}

@@ -18,6 +18,8 @@ type Output struct {
 	buffers sync.Pool // of *bytes.Buffer
 	mu      sync.Mutex
 	pending bytes.Buffer
+	written int // whole lines that the file has taken
+	stored  int // of them, those that will last
 	err     error
 	stop    chan struct{}
 	stopped chan struct{}
@@ -59,7 +61,9 @@ func (o *Output) Put(r Result) error {
 // flush wants o.mu.
 func (o *Output) flush() {
 	if o.err == nil && o.pending.Len() > 0 {
-		_, o.err = o.file.Write(o.pending.Bytes())
+		var n int
+		n, o.err = o.file.Write(o.pending.Bytes())
+		o.written += bytes.Count(o.pending.Bytes()[:n], []byte("\n"))
 	}
 	o.pending.Reset()
 }
@@ -68,8 +72,8 @@ func (o *Output) keep(sync bool) {
 	defer close(o.stopped)
 	tick := time.NewTicker(syncEvery)
 	defer tick.Stop()
-	for {
-		end := false
+	var unsure error // whatever a Sync says after one that failed, what that one had is not known to be there
+	for end := false; !end; {
 		select {
 		case <-tick.C:
 		case <-o.stop:
@@ -77,17 +81,18 @@ func (o *Output) keep(sync bool) {
 		}
 		o.mu.Lock()
 		o.flush()
+		written := o.written
 		o.mu.Unlock()
-		if sync {
-			if err := o.file.Sync(); err != nil {
-				o.mu.Lock()
-				o.err = err
-				o.mu.Unlock()
-			}
+		if sync && unsure == nil {
+			unsure = o.file.Sync()
 		}
-		if end {
-			return
+		o.mu.Lock()
+		if unsure == nil {
+			o.stored = written
+		} else if o.err == nil {
+			o.err = unsure
 		}
+		o.mu.Unlock()
 	}
 }
 
@@ -97,3 +102,7 @@ func (o *Output) Close() error {
 	<-o.stopped
 	return o.err
 }
+
+// Stored gives how many lines were written whole, and brought to stable storage where that
+// matters. It is asked after Close.
+func (o *Output) Stored() int { return o.stored }

@@ -99,6 +99,7 @@ type work struct {
 func (s *Scanner) Run(ctx context.Context, source Source, sink Sink) error {
 	inner, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	sink = counted{sink, s.Tally}
 	r := &run{Scanner: s, sink: sink, stop: stop}
 	defer r.held.close()
 	n := s.Concurrency
@@ -283,12 +284,25 @@ func (r *run) look(ctx context.Context, check func(context.Context, dns.Name) Re
 }
 
 func (r *run) put(result Result) {
-	r.Tally.add(result.brief())
 	if r.turn != nil {
 		r.failed(r.turn.put(result))
 		return
 	}
 	r.failed(r.sink.Put(result))
+}
+
+// counted counts what a sink has taken, and nothing else.
+type counted struct {
+	Sink
+	tally *Tally
+}
+
+func (c counted) Put(r Result) error {
+	if err := c.Sink.Put(r); err != nil {
+		return err
+	}
+	c.tally.add(r.brief())
+	return nil
 }
 
 // failed ends the scan where a result could not be written.

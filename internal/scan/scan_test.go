@@ -203,6 +203,8 @@ func TestAgain(t *testing.T) {
 
 // TestHeldInFile: those beyond what is kept in memory come back from the file.
 func TestHeldInFile(t *testing.T) {
+	folder := t.TempDir()
+	t.Setenv("TMPDIR", folder)
 	var h held
 	t.Cleanup(h.close)
 	for i := range 2 * maxHeld {
@@ -212,6 +214,9 @@ func TestHeldInFile(t *testing.T) {
 	}
 	if len(h.some) != maxHeld {
 		t.Errorf("%d in memory", len(h.some))
+	}
+	if left, err := os.ReadDir(folder); h.file == nil || err != nil || len(left) > 0 { // so that one that is killed leaves nothing
+		t.Errorf("%v: %v", err, left)
 	}
 	jobs := make(chan work)
 	go func() {
@@ -286,6 +291,30 @@ func TestFullDisk(t *testing.T) {
 	if err := s.Run(t.Context(), &many{n: 1000}, broken{full}); !errors.Is(err, full) {
 		t.Error(err)
 	}
+	if n := s.Tally.Progress().Lines; n > 0 {
+		t.Errorf("%d lines are counted, and none was written", n)
+	}
+}
+
+// TestOrderedInterrupted: what waits for its turn when the scan is ended is not counted.
+func TestOrderedInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		var sink kept
+		s := Scanner{Parse: parse, Tally: &Tally{}, Ordered: true, Concurrency: 10, Check: func(ctx context.Context, domain dns.Name) Report {
+			if domain.String() == "d3.example.com" {
+				<-ctx.Done()
+			}
+			return Report{}
+		}}
+		if err := s.Run(ctx, &many{n: 1000}, &sink); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if n := s.Tally.Progress().Lines; n != 2 || len(sink.all) != 2 {
+			t.Errorf("%d lines are counted, %d were put", n, len(sink.all))
+		}
+	})
 }
 
 type broken struct{ err error }

@@ -13,7 +13,8 @@ import (
 // What a worker holds to; ours.
 const (
 	DefaultLease = time.Minute     // a dead worker's shard is taken by another after it
-	renewals     = 3               // of a lease in its time
+	MinLease     = 5 * time.Second // its third is what a renewal has: less, and a slow answer of the store or a pause of the process costs what was found
+	renewals     = 3               // of a lease in its time: one may fail
 	pollEvery    = 2 * time.Second // for a shard, while others hold all that are left
 	tryEvery     = 2 * time.Second // to reach a store that is away
 	patience     = 5 * time.Minute // with one
@@ -147,11 +148,20 @@ func (w *Worker) renew(ctx context.Context, ended <-chan struct{}, l Lease, stop
 		case <-ctx.Done():
 			return
 		}
-		if err := w.Shards.Renew(ctx, l, time.Now().Add(w.Lease)); errors.Is(err, ErrLeaseLost) {
+		if err := w.renewOnce(ctx, l); errors.Is(err, ErrLeaseLost) {
 			stop(ErrLeaseLost)
 			return
 		}
 	}
+}
+
+// renewOnce waits for the store no longer than until the next try: one answer that does not come
+// must not cost the lease.
+func (w *Worker) renewOnce(ctx context.Context, l Lease) error {
+	now := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, now.Add(w.Lease/renewals))
+	defer cancel()
+	return w.Shards.Renew(ctx, l, now.Add(w.Lease))
 }
 
 // release gives a shard back, so that nobody has to wait for its lease to end.

@@ -180,13 +180,17 @@ func (m *memory) Take(_ context.Context, now, until time.Time, job int64, owner 
 	return s.Shard, nil
 }
 
-// held does something to the shard of a lease that holds. The caller has no lock.
+// held does something to the shard of a lease that is not lost, unless it is done: then it is
+// well as it is. The caller has no lock.
 func (m *memory) held(l scan.Lease, do func(*memoryJob, *memoryShard) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, j := m.find(func(j *memoryJob) bool { return j.ID == l.Job })
-	if j == nil || j.shards[l.Shard].Lease != l || j.shards[l.Shard].done {
+	switch {
+	case j == nil || j.shards[l.Shard].Lease != l:
 		return scan.ErrLeaseLost
+	case j.shards[l.Shard].done:
+		return nil
 	}
 	return do(j, j.shards[l.Shard])
 }
@@ -408,6 +412,90 @@ func TestWorkerDies(t *testing.T) {
 		}
 		cancel()
 		<-ended
+	})
+}
+
+// deaf is a store whose answer to each first Finish of a shard is lost.
+type deaf struct {
+	*memory
+	heard map[scan.Lease]bool
+}
+
+func (d *deaf) Finish(ctx context.Context, now time.Time, l scan.Lease, done scan.Finished) error {
+	err := d.memory.Finish(ctx, now, l, done)
+	if !d.heard[l] {
+		d.heard[l] = true
+		return cmp.Or(err, errors.New("connection reset"))
+	}
+	return err
+}
+
+// TestAnswerLost: what was stored counts for who stored it, whether or not the store's answer
+// came, and though the lease was to be renewed meanwhile.
+func TestAnswerLost(t *testing.T) {
+	for _, lease := range []time.Duration{scan.DefaultLease, time.Second} { // the second ends before it is asked again
+		synctest.Test(t, func(t *testing.T) {
+			m, id := loaded(t, 30)
+			w := worker(&deaf{m, map[scan.Lease]bool{}}, id)
+			w.Lease = lease
+			var said notes
+			w.Note = said.add
+			if err := w.Run(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			if n := w.Tally.Summary(true).Lines; n != 30 {
+				t.Errorf("lease %s: %d of 30 lines are counted; %q", lease, n, said.all)
+			}
+			for _, text := range said.all {
+				if strings.Contains(text, "no longer ours") {
+					t.Errorf("lease %s: %s", lease, text)
+				}
+			}
+		})
+	}
+}
+
+// silent is a store that does not answer one renewal of a lease in two.
+type silent struct {
+	*memory
+	asked int
+}
+
+func (s *silent) Renew(ctx context.Context, l scan.Lease, until time.Time) error {
+	if s.asked++; s.asked%2 == 1 {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.memory.Renew(ctx, l, until)
+}
+
+// TestRenewed: the shortest lease is renewed in good time, also where an answer of the store does
+// not come, and nobody takes the shard over.
+func TestRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, id := loaded(t, 10)
+		w := worker(&silent{memory: m}, id)
+		w.Lease, w.Scanner.Concurrency = scan.MinLease, 1
+		w.Scanner.Check = func(ctx context.Context, domain dns.Name) scan.Report {
+			time.Sleep(scan.MinLease)
+			return look(ctx, domain)
+		}
+		heir := worker(m, id)
+		heir.Owner = "heir"
+		var all sync.WaitGroup
+		all.Go(func() {
+			time.Sleep(time.Second)
+			if err := heir.Run(t.Context(), 1); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := w.Run(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+		all.Wait()
+		if n, others := w.Tally.Summary(true).Lines, heir.Tally.Summary(true).Lines; n != 10 || others != 0 {
+			t.Errorf("%d lines are its own, %d another's", n, others)
+		}
 	})
 }
 

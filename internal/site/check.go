@@ -304,7 +304,7 @@ func checkMXUnknown(d *draft, report reporter) {
 		}
 		hint := "add a [[host]] with that name"
 		if unknown++; unknown <= maxGuesses {
-			if near := nearest(r.Host.String(), names); near != "" {
+			if near := Nearest(r.Host.String(), names); near != "" {
 				hint += ", or did you mean " + near + "?"
 			}
 		}

@@ -167,7 +167,7 @@ func (d *draft) unknown(e entry, at place) {
 	if at.table == "" {
 		mistake.Expected = "a header such as [site] first"
 	}
-	if near := nearest(e.name, known(at.table)); near != "" {
+	if near := Nearest(e.name, known(at.table)); near != "" {
 		mistake.Hint = "did you mean " + near + "?"
 		d.misread(place{table: at.table, outer: at.outer, inner: at.inner, key: near}, e.line)
 	} else if i := slices.IndexFunc(fields, func(f field) bool { return f.key == e.name }); i >= 0 {
@@ -178,7 +178,7 @@ func (d *draft) unknown(e entry, at place) {
 
 func (d *draft) unknownTable(e entry, at place, header string) {
 	mistake := &Error{Kind: UnknownTable, Line: e.line, Option: at.table, Expected: "a table that mxward knows", Got: header}
-	near := nearest(strings.Trim(header, "[]"), tableNames())
+	near := Nearest(strings.Trim(header, "[]"), tableNames())
 	if i := slices.IndexFunc(tables, func(t table) bool { return t.name == near }); i >= 0 {
 		mistake.Hint = "did you mean " + tables[i].header() + "?"
 		d.misread(place{table: near, outer: at.outer}, e.line)
@@ -205,8 +205,8 @@ func known(in string) []string {
 	return names
 }
 
-// nearest gives the name that the word was probably meant to be, or "".
-func nearest(word string, names []string) string {
+// Nearest gives the name that the word was probably meant to be, or "".
+func Nearest(word string, names []string) string {
 	best, nearestSoFar := "", min(3, 1+len(word)/3)
 	if len(word) > 2*maxQuoted {
 		return ""

@@ -248,12 +248,12 @@ func (p Scans) whyNone(ctx context.Context, job int64) error {
 	return scan.ErrDone
 }
 
-// Renew implements scan.Shards.
+// Renew implements scan.Shards. How long the lease of a shard is that is finished, nobody asks.
 func (p Scans) Renew(ctx context.Context, l scan.Lease, until time.Time) error {
 	until = p.serverTime(ctx, until)
 	ctx, cancel := p.bounded(ctx)
 	defer cancel()
-	tag, err := p.pool.Exec(ctx, `UPDATE scan_shard SET leased = $4 WHERE job = $1 AND number = $2 AND attempts = $3 AND finished IS NULL`,
+	tag, err := p.pool.Exec(ctx, `UPDATE scan_shard SET leased = $4 WHERE job = $1 AND number = $2 AND attempts = $3`,
 		l.Job, l.Shard, l.Attempt, until.UnixMicro())
 	if err == nil && tag.RowsAffected() == 0 {
 		return scan.ErrLeaseLost
@@ -277,7 +277,7 @@ func (p Scans) Finish(ctx context.Context, now time.Time, l scan.Lease, done sca
 			WHERE job = $1 AND number = $2 AND attempts = $3 AND finished IS NULL RETURNING first, lines`,
 			l.Job, l.Shard, l.Attempt, now.UnixMicro(), done.Unknown, done.Ours)
 		if err := row.Scan(&first, &lines); errors.Is(err, pgx.ErrNoRows) {
-			return scan.ErrLeaseLost
+			return finishedBefore(ctx, tx, l)
 		} else if err != nil {
 			return err
 		}
@@ -291,6 +291,20 @@ func (p Scans) Finish(ctx context.Context, now time.Time, l scan.Lease, done sca
 			}))
 		return err
 	})
+}
+
+// finishedBefore gives nil where this same lease has finished its shard, else ErrLeaseLost.
+func finishedBefore(ctx context.Context, tx pgx.Tx, l scan.Lease) error {
+	var before bool
+	row := tx.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM scan_shard WHERE job = $1 AND number = $2 AND attempts = $3 AND finished IS NOT NULL)`,
+		l.Job, l.Shard, l.Attempt)
+	if err := row.Scan(&before); err != nil {
+		return err
+	}
+	if !before {
+		return scan.ErrLeaseLost
+	}
+	return nil
 }
 
 // Release implements scan.Shards.

@@ -107,7 +107,7 @@ func readState(text []byte) (*state, error) {
 		return s, nil
 	}
 	if err := json.Unmarshal(text, s); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrState, err)
+		return nil, fmt.Errorf("%w: expected JSON of the schema %s, and it is none, or cut off", ErrState, Schema)
 	}
 	if s.Schema != Schema {
 		return nil, fmt.Errorf("%w: expected the schema %s, got %q", ErrState, Schema, s.Schema[:min(len(s.Schema), 40)])
@@ -199,9 +199,9 @@ func (f File) Load(context.Context) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("read the state of the watch: %w", err)
 	case len(text) > MaxState:
-		return nil, fmt.Errorf("%s: %w: it has more than %d octets", f, ErrState, MaxState)
+		return nil, fmt.Errorf("%w: it has more than %d octets", ErrState, MaxState)
 	case len(text) == 0: // as after a crash of a system that does not keep its promises
-		return nil, fmt.Errorf("%s: %w: it is empty; remove it to begin anew", f, ErrState)
+		return nil, fmt.Errorf("%w: it is empty", ErrState)
 	}
 	return text, nil
 }

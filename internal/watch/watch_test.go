@@ -543,9 +543,9 @@ func TestSameMoment(t *testing.T) {
 func TestState(t *testing.T) {
 	for _, row := range []struct{ why, text, want string }{
 		{"another document", `{"schema":"mxward.check/1"}`, `expected the schema mxward.watch/1, got "mxward.check/1"`},
-		{"no JSON", "[watch]", "it is no state of a watch"},
+		{"no JSON", "[watch]", "it is no state of a watch: expected JSON of the schema mxward.watch/1, and it is none"},
 		{"cut off", `{"schema":"mxward.watch/1","domains":{`, "it is no state of a watch"},
-		{"empty", "", "remove it to begin anew"},
+		{"empty", "", "it is no state of a watch: it is empty"},
 	} {
 		name := filepath.Join(t.TempDir(), "state.json")
 		if err := os.WriteFile(name, []byte(row.text), 0o600); err != nil {

@@ -72,7 +72,7 @@ func Read(r io.Reader) (*Tape, error) {
 			err = t.line(line)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", n, err)
+			return nil, fmt.Errorf("line %d: %w", n, damaged(err))
 		}
 	}
 	switch err := in.Err(); {

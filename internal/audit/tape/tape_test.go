@@ -230,7 +230,10 @@ func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 // TestWrong: each line that cannot be is refused, with its number.
 func TestWrong(t *testing.T) {
 	for _, row := range []struct{ why, text, want string }{
-		{"no domain's time", header + `{"kind":"domain","domain":"example.com","when":"yesterday","no_such":"x"}` + "\n", "line 2: "},
+		{"no domain's time", header + `{"kind":"domain","domain":"example.com","when":"yesterday","no_such":"x"}` + "\n", `line 2: expected a time such as 2027-01-31T12:00:00Z, got "yesterday": the file was changed or damaged`},
+		{"broken in the middle", header + `{"kind":"domain","dom` + "\n" + start, "line 2: expected one object of JSON, which is broken at octet 22: the file was changed or damaged"},
+		{"a name that is a number", header + `{"kind":"question","domain":5}` + "\n" + start, "line 2: "},
+		{"a time that is a number", header + `{"kind":7}` + "\n" + start, "line 2: kind cannot be a JSON number: the file was changed or damaged"},
 		{"no label", header + `{"kind":"domain","domain":"example.com","when":"2026-11-01T12:00:00Z","no_such":""}` + "\n", "line 2: no_such"},
 		{"a domain twice", header + start + start, "line 3: example.com begins twice"},
 		{"no answer and no error", header + start + `{"kind":"question","domain":"example.com","question":{"name":"example.com","type":"MX"},"said":null,"error":null}` + "\n", "line 3: expected said or error"},
@@ -238,7 +241,7 @@ func TestWrong(t *testing.T) {
 		{"a record that is none", header + start + `{"kind":"question","domain":"example.com","question":{"name":"example.com","type":"MX"},"said":{"answer":["@wire AAAA"]}}` + "\n", "line 3: not the bytes of a record"},
 		{"no certificate", header + start + `{"kind":"certificate","domain":"example.com","server":"192.0.2.1:993","name":"example.com","leaf":"AAAA"}` + "\n", "line 3: x509"},
 		{"too many selectors", strings.Replace(header, `"direct":true`, `"selectors":["a"`+strings.Repeat(`,"a"`, audit.MaxSelectors)+`]`, 1) + start, "line 1: at most 32 selectors"},
-		{"no object", header + "[]\n", "line 2: "},
+		{"no object", header + "[]\n", "line 2: expected an object, got a JSON array: the file was"},
 	} {
 		if _, err := Read(strings.NewReader(row.text)); err == nil || !strings.HasPrefix(err.Error(), row.want) {
 			t.Errorf("%s: %v", row.why, err)

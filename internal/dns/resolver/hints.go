@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -41,7 +42,7 @@ func ParseHints(r io.Reader, file string) ([]Hint, error) {
 		}
 		rr, err := wire.NewRR(line)
 		if err != nil || rr == nil {
-			return nil, fmt.Errorf("%s:%d: expected one NS, A or AAAA record, got %q", file, number, strings.TrimSpace(line))
+			return nil, fmt.Errorf("%s:%d: expected one NS, A or AAAA record, got %.100q", file, number, strings.TrimSpace(line))
 		}
 		owner = rr.Header().Name
 		if ns, ok := rr.(*wire.NS); ok && owner == "." {
@@ -54,7 +55,10 @@ func ParseHints(r io.Reader, file string) ([]Hint, error) {
 		}
 		hints = append(hints, Hint{dns.NameOf(owner), addr})
 	}
-	if err := lines.Err(); err != nil {
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, fmt.Errorf("%s:%d: expected one NS, A or AAAA record, got a line of more than %d octets", file, number+1, maxHintLine)
+	case err != nil:
 		return nil, fmt.Errorf("%s:%d: %w", file, number+1, err)
 	}
 	return named(hints, servers, file)

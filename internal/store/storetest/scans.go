@@ -348,10 +348,27 @@ func testFinish(t *testing.T, s *scans) {
 		}
 	}
 	s.end(shard, nil)
-	s.end(shard, scan.ErrLeaseLost)
-	if n := len(s.documents(id)); n != 10 || s.standing("job").Done != 1 {
+	first := s.standing("job")
+	s.now = s.now.Add(2 * leaseTime)
+	for range 2 { // whose first answer was lost asks again, and keeps the lease meanwhile
+		s.end(shard, nil)
+		if err := s.Renew(ctx(), shard.Lease, s.now.Add(leaseTime)); err != nil {
+			t.Errorf("renewed after it was finished: %v", err)
+		}
+	}
+	if got := s.standing("job"); got.Done != 1 || got.Ready != 10 || !slices.Equal(got.Workers, first.Workers) {
+		t.Errorf("finished again: %+v, %+v before", got, first)
+	}
+	if n := len(s.documents(id)); n != 10 {
 		t.Errorf("%d documents", n)
 	}
+	other := shard
+	other.Lease.Attempt++ // nobody has it
+	s.end(other, scan.ErrLeaseLost)
+	if rest := s.take(id, "b", nil); rest.Lease.Shard != 1 {
+		t.Errorf("what is done is taken: %+v", rest.Lease)
+	}
+	s.take(id, "b", scan.ErrBusy)
 }
 
 // testDocuments: they come back octet by octet, in the order of their lines, however they came.
