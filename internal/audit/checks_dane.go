@@ -46,9 +46,9 @@ func daneVisits(judge func(*Facts, Visit, tlsa.Result) []verdict) func(*Facts) [
 		switch {
 		case f.SMTP == nil:
 			return []verdict{unknown(f, errNotVisited, MXHost)}
-		case records.none != "":
+		case records.err == nil && records.none != "":
 			return na(records.none)
-		case errors.Is(records.err, errNotValidated):
+		case records.none != "", errors.Is(records.err, errNotValidated):
 			return []verdict{unknown(f, records.err, records.theirs, records.asked...)}
 		}
 		all := encrypted(func(f *Facts, v Visit) []verdict {

@@ -59,10 +59,8 @@ func needVisits(judge func(*Facts, []Visit) []verdict) func(*Facts) []verdict {
 		}
 		visits := slices.DeleteFunc(slices.Clone(f.SMTP.Visits), func(v Visit) bool { return v.Unasked })
 		if len(visits) == 0 {
-			for _, h := range f.Hosts {
-				if len(h.addrs()) == 0 && h.err() != nil {
-					return []verdict{unknown(f, h.err(), f.sideOf(h.Name), addrQuestions(h.Name)...)}
-				}
+			if trouble := f.hostTrouble(); trouble != nil {
+				return trouble
 			}
 			return na("no MX host has an address to connect to")
 		}
@@ -478,6 +476,8 @@ func port25Blocked(f *Facts) []verdict {
 	open := slices.ContainsFunc(s.Controls, func(k Knock) bool { return k.Trouble == "" })
 	tried := slices.DeleteFunc(slices.Clone(s.Controls), func(k Knock) bool { return k.Addr.Is6() && k.Trouble == probe.NoWay })
 	switch visited := slices.ContainsFunc(s.Visits, func(v Visit) bool { return !v.Unasked }); {
+	case !visited && f.hostTrouble() != nil:
+		return f.hostTrouble()
 	case !visited:
 		return na("nobody was visited")
 	case open || slices.ContainsFunc(s.Visits, reached):

@@ -77,8 +77,10 @@ func stsHTTPS(f *Facts) []verdict {
 		return []verdict{unknown(f, errNotAsked, PolicyHost, s.asked...)}
 	case s.none != "":
 		return na(s.none)
+	case errors.Is(f.MTASTS.RecordErr, mtasts.ErrTemporary): // whether there should be a policy is not known
+		return s.orElse(f, nil)
 	case !errors.As(f.MTASTS.PolicyErr, &e) || e.ID != "mtasts.https-error":
-		return nil
+		return s.orElse(f, nil)
 	case errors.Is(e, ErrNotRecorded):
 		return []verdict{unknown(f, e, PolicyHost, s.asked...)}
 	case !f.outsideHeard():

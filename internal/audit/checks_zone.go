@@ -77,14 +77,28 @@ func cnameAtApex(f *Facts) []verdict {
 // all of them are the alias's. At the apex, it is zone.cname-at-apex.
 func cnameCoexistence(f *Facts) []verdict {
 	var all []verdict
+	if f.MX.Err != nil {
+		all = append(all, unknown(f, f.MX.Err, ZoneServers, f.q(dns.TypeMX)))
+	}
+	for _, h := range f.inner() {
+		if h.err() != nil { // whether it is an alias is not known, at least for one type
+			all = append(all, unknown(f, h.err(), ZoneServers, addrQuestions(h.Name)...).at(h.Name.String()))
+		}
+	}
+	for _, name := range f.aliases() {
+		if !slices.ContainsFunc(f.Names.Besides, func(b Beside) bool { return b.Name == name }) {
+			all = append(all, f.zoneUnknown().at(name.String()))
+		}
+	}
 	for _, b := range f.Names.Besides {
 		var aliased, own []dns.Type
-		var asked []dns.Question
+		var asked, silent []dns.Question
 		for _, t := range besideTypes() {
 			h, q := b.Heard[t], dns.Question{Name: b.Name, Type: t}
 			end, found := dns.Target(h.Said.Answer, q)
 			switch {
 			case !h.serves():
+				silent = append(silent, q)
 				continue
 			case end != b.Name:
 				aliased = append(aliased, t)
@@ -93,13 +107,13 @@ func cnameCoexistence(f *Facts) []verdict {
 			}
 			asked = append(asked, q)
 		}
-		if len(aliased) > 0 && len(own) > 0 {
+		switch {
+		case len(aliased) > 0 && len(own) > 0:
 			all = append(all, fail(fmt.Sprintf("it is an alias for who asks for %s, and has %s records of its own", aliased[0], own[0]), asked...).
 				at(b.Name.String()).mend("drop the alias, or the rest"))
+		case len(silent) > 0:
+			all = append(all, f.zoneUnknown(silent...).at(b.Name.String()))
 		}
-	}
-	if len(all) == 0 && f.MX.Err != nil {
-		return []verdict{unknown(f, f.MX.Err, ZoneServers, f.q(dns.TypeMX))}
 	}
 	return all
 }
@@ -173,6 +187,23 @@ func (f *Facts) ttls(see func(dns.Type, time.Duration)) {
 	}
 }
 
+// ttlTypes are those whose times are looked at.
+func ttlTypes() []dns.Type { return []dns.Type{dns.TypeMX, dns.TypeTXT} }
+
+// unheard gives a verdict for each type of which no server of the zone says anything.
+func (f *Facts) unheard() (all []verdict) {
+	heard := map[dns.Type]bool{}
+	for _, s := range f.Zone.Servers {
+		heard[dns.TypeMX], heard[dns.TypeTXT] = heard[dns.TypeMX] || s.MX.serves(), heard[dns.TypeTXT] || s.TXT.serves()
+	}
+	for _, t := range ttlTypes() {
+		if !heard[t] {
+			all = append(all, f.zoneUnknown(f.q(t)))
+		}
+	}
+	return all
+}
+
 func ttlLow(f *Facts) []verdict {
 	least := map[dns.Type]time.Duration{}
 	f.ttls(func(t dns.Type, ttl time.Duration) {
@@ -180,8 +211,8 @@ func ttlLow(f *Facts) []verdict {
 			least[t] = ttl
 		}
 	})
-	var all []verdict
-	for _, t := range []dns.Type{dns.TypeMX, dns.TypeTXT} {
+	all := f.unheard()
+	for _, t := range ttlTypes() {
 		if ttl, ok := least[t]; ok && ttl < shortTTL {
 			all = append(all, fail(fmt.Sprintf("the %s records are kept for %.0f seconds: when the zone's servers are gone for a moment, so are they, and with them mail", t, ttl.Seconds()), f.q(t)).
 				mend("an hour or more is usual, but for the time of a change"))
@@ -193,8 +224,8 @@ func ttlLow(f *Facts) []verdict {
 func ttlHigh(f *Facts) []verdict {
 	most := map[dns.Type]time.Duration{}
 	f.ttls(func(t dns.Type, ttl time.Duration) { most[t] = max(most[t], ttl) })
-	var all []verdict
-	for _, t := range []dns.Type{dns.TypeMX, dns.TypeTXT} {
+	all := f.unheard()
+	for _, t := range ttlTypes() {
 		if most[t] > longTTL {
 			all = append(all, fail(fmt.Sprintf("the %s records are kept for %.1f days: a mistake in them lasts as long", t, most[t].Hours()/24), f.q(t)).mend("a day is enough"))
 		}

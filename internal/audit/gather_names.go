@@ -129,25 +129,34 @@ func (g *gatherer) wildDirectly(ctx context.Context) {
 // seen the alias sees nothing else there.
 func (g *gatherer) besides(ctx context.Context) {
 	f := g.facts
-	var names []dns.Name
-	for _, h := range append([]Host{f.Own}, f.Hosts...) {
-		apex := h.Name == f.Zone.Name
-		alias := len(h.A.Aliases)+len(h.AAAA.Aliases) > 0 || h.Name == f.Domain && len(f.MX.Aliases)+len(f.TXT.Aliases) > 0
-		if alias && !apex && f.inZone(h.Name) && !slices.Contains(names, h.Name) && len(names) < maxBesides {
-			names = append(names, h.Name)
-		}
-	}
 	i := slices.IndexFunc(f.Zone.Servers, func(s Server) bool { return s.SOA.serves() })
 	if i < 0 {
 		return
 	}
-	for _, name := range names {
+	for _, name := range f.aliases() {
 		b := Beside{name, map[dns.Type]Heard{}}
 		for _, t := range besideTypes() {
 			b.Heard[t] = g.rec.ask(ctx, f.Zone.Servers[i].SOA.Server, "udp", dns.Question{Name: name, Type: t})
 		}
 		f.Names.Besides = append(f.Names.Besides, b)
 	}
+}
+
+// inner gives the domain and its MX hosts as far as they are names inside of the zone; at its apex
+// an alias is another fault.
+func (f *Facts) inner() []Host {
+	return slices.DeleteFunc(append([]Host{f.Own}, f.Hosts...), func(h Host) bool { return h.Name == f.Zone.Name || !f.inZone(h.Name) })
+}
+
+// aliases gives those of them that are aliases for who asks for one type, as many as are looked at.
+func (f *Facts) aliases() (names []dns.Name) {
+	for _, h := range f.inner() {
+		alias := len(h.A.Aliases)+len(h.AAAA.Aliases) > 0 || h.Name == f.Domain && len(f.MX.Aliases)+len(f.TXT.Aliases) > 0
+		if alias && !slices.Contains(names, h.Name) && len(names) < maxBesides {
+			names = append(names, h.Name)
+		}
+	}
+	return names
 }
 
 func besideTypes() []dns.Type { return []dns.Type{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeTXT} }
