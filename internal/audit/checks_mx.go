@@ -251,6 +251,12 @@ func eachHost(judge func(*Facts, Host) []verdict) func(*Facts) []verdict {
 	})
 }
 
+// takesNone: the domain has a null MX, or neither an MX record nor an address (RFC 5321 §5.1).
+func (f *Facts) takesNone() bool {
+	implicit := len(f.MX.Records) == 0 && (len(f.Own.addrs()) > 0 || f.Own.err() != nil)
+	return f.MX.Err == nil && len(f.Hosts) == 0 && !implicit
+}
+
 // hostTrouble is the verdict where hosts that take mail, or addresses of theirs, could not be asked
 // for; nil where all could.
 func (f *Facts) hostTrouble() []verdict {

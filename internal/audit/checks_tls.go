@@ -114,7 +114,7 @@ func stsCertificate(f *Facts) []verdict {
 
 func mtastsChecks() []Check {
 	const rfc = "RFC 8461 "
-	return []Check{
+	return receiving([]Check{
 		row(stsRecord, "mtasts.txt-missing", "there is no MTA-STS record", Info, rfc+"§3.1"),
 		row(stsRecord, "mtasts.txt-multiple", "there are several MTA-STS records", Error, rfc+"§3.1"),
 		row(stsRecord, "mtasts.txt-syntax", "the MTA-STS record has a mistake", Error, rfc+"§3.1"),
@@ -135,7 +135,20 @@ func mtastsChecks() []Check {
 		row(stsPolicy, "mtasts.max-age-range", "the MTA-STS policy's age is out of range", Error, rfc+"§3.2"),
 		{"mtasts.id-stale", "the MTA-STS policy has changed and its id has not", Error, []string{rfc + "§3.1"}, stsStale},
 		row(stsPolicy, "mtasts.policy-without-txt", "there is an MTA-STS policy and no record", Error, rfc+"§3.1"),
+	})
+}
+
+// receiving makes rows about mail's way in, which is no matter of a domain that takes none.
+func receiving(rows []Check) []Check {
+	for i, c := range rows {
+		rows[i].judge = func(f *Facts) []verdict {
+			if f.takesNone() {
+				return na("no host takes mail for the domain")
+			}
+			return c.judge(f)
+		}
 	}
+	return rows
 }
 
 func tlsReports(f *Facts) survey {
@@ -155,12 +168,12 @@ func tlsReports(f *Facts) survey {
 
 func tlsrptChecks() []Check {
 	const rfc = "RFC 8460 "
-	return []Check{
+	return receiving([]Check{
 		row(tlsReports, "tlsrpt.missing", "nobody gets TLS reports", Notice, rfc+"§3"),
 		row(tlsReports, "tlsrpt.multiple", "there are several TLS-RPT records", Error, rfc+"§3"),
 		row(tlsReports, "tlsrpt.syntax", "the TLS-RPT record has a mistake", Error, rfc+"§3"),
 		row(tlsReports, "tlsrpt.rua-invalid", "an address for TLS reports is none", Error, rfc+"§3"),
-	}
+	})
 }
 
 // daneHosts is the TLSA records of the MX hosts. Whether they count is only known where the
@@ -205,6 +218,9 @@ func tlsaQuestion(host dns.Name) dns.Question {
 
 // daneDenial fails where the trouble is not ours: DANE's senders keep mail back then.
 func daneDenial(f *Facts) []verdict {
+	if f.takesNone() {
+		return na("no host takes mail for the domain")
+	}
 	var all []verdict
 	for _, h := range f.DANE.Hosts {
 		if h.State != tlsa.Trouble {
