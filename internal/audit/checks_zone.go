@@ -155,19 +155,36 @@ func danglingCNAME(f *Facts) []verdict {
 		case a.Name.IsZero():
 		case a.err() != nil:
 			all = append(all, unknown(f, a.err(), ZoneServers, a.questions()...).at(a.Name.String()))
-		case len(a.A.Aliases) == 0 || a.leads():
-		default:
-			text := fmt.Sprintf("it is an alias of %s, which has no address", a.A.Canonical)
-			switch {
-			case a.Free:
-				text = fmt.Sprintf("it is an alias of %s, and the domain %s does not exist: who registers it speaks for the name", a.A.Canonical, dmarc.ListOrg(a.A.Canonical))
-			case !a.A.Exists:
-				text = fmt.Sprintf("it is an alias of %s, which does not exist", a.A.Canonical)
-			}
-			all = append(all, fail(text, a.questions()...).at(a.Name.String()).mend("drop it", Change{"delete", a.Name.FQDN() + " CNAME " + a.A.firstTarget().FQDN()}))
+		case len(a.A.Aliases) > 0 && !a.leads():
+			all = append(all, f.dangling(a).at(a.Name.String()))
 		}
 	}
 	return all
+}
+
+// dangling judges an alias at whose end there is nothing. Where another resolver was asked, that is
+// its word, which the servers there confirm or not.
+func (f *Facts) dangling(a Alias) verdict {
+	asked := append(a.questions(), addrQuestions(a.A.Canonical)...)
+	text := "which has no address"
+	switch {
+	case len(a.Direct.Records) > 0:
+		return verdict{status: Unknown, blame: LocalResolver, detail: fmt.Sprintf("the resolver says that %s, the end of the alias, is not there, and the servers there have it", a.A.Canonical), asked: asked}
+	case a.Free:
+		text = fmt.Sprintf("and the domain %s does not exist: who registers it speaks for the name", dmarc.ListOrg(a.A.Canonical))
+	case !a.A.Exists:
+		text = "which does not exist"
+	}
+	v := fail(fmt.Sprintf("it is an alias of %s, %s", a.A.Canonical, text), asked...).mend("drop it", Change{"delete", a.Name.FQDN() + " CNAME " + a.A.firstTarget().FQDN()})
+	switch {
+	case !f.Server.IsValid():
+		return v
+	case a.Direct.Err != nil:
+		v.detail += fmt.Sprintf("; so says the resolver %s, and nobody else could be asked", f.Server.Addr())
+		return v.sure(Single)
+	}
+	v.detail += fmt.Sprintf("; so say the resolver %s and the servers there", f.Server.Addr())
+	return v.sure(Confirmed)
 }
 
 // ttls calls with the times of the records that mail asks for, as the zone's servers have them; a

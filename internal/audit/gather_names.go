@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -38,6 +39,8 @@ type Alias struct {
 	Host
 	// Free: the domain that it leads into does not exist, and so anybody can register it.
 	Free bool
+	// Direct is what the servers at its end say, where another resolver says that there is nothing.
+	Direct Fact[netip.Addr]
 }
 
 // Wild is what stands at a name that was made up.
@@ -82,7 +85,32 @@ func (g *gatherer) alias(ctx context.Context, label string) Alias {
 		a.AAAA = fact(dns.LookupAddrsOf(ctx, g.rec, name, dns.TypeAAAA))
 	}
 	a.Free = a.A.Err == nil && !a.A.Exists && len(a.A.Aliases) > 0 && g.free(ctx, a.A.Canonical)
+	if len(a.A.Aliases) > 0 && len(a.addrs()) == 0 && a.err() == nil && g.Server.IsValid() {
+		a.Direct = g.atTheEnd(ctx, a.A.Canonical)
+	}
 	return a
+}
+
+// atTheEnd asks the servers of the zone that a name is in for its addresses.
+func (g *gatherer) atTheEnd(ctx context.Context, name dns.Name) Fact[netip.Addr] {
+	if g.Asker == nil || len(g.Roots) == 0 {
+		return Fact[netip.Addr]{Err: errNotAsked}
+	}
+	z := g.walk(ctx, name, 0)
+	if z.free() {
+		return Fact[netip.Addr]{} // the servers above deny the whole domain
+	}
+	servers := g.addressesOf(ctx, z.Referral, 0)
+	for _, h := range z.Parents {
+		if len(z.Referral.Servers) == 0 && h.serves() { // who was asked first has the zone itself
+			servers = append(servers, h.Server)
+		}
+	}
+	said, ok := g.addrsFrom(ctx, servers, name)
+	if !ok {
+		said.Err = fmt.Errorf("no server of %s answers", name)
+	}
+	return said
 }
 
 // free reports whether the domain that a name is in does not exist. Another resolver's word alone

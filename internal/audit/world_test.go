@@ -153,6 +153,7 @@ type animal struct {
 	origins      bool                                               // origin.example.net and origin6.example.net know networks
 	registered   time.Duration                                      // how long the registration lasts from now
 	registry     error                                              // what it says instead
+	between      func(dns.Resolver) dns.Resolver                    // what it makes of answers
 	refuses      string                                             // what the resolver says SERVFAIL to
 	rootLasts    time.Duration                                      // of the root's signatures from now
 	smtp         func(*probetest.Authority) probetest.Net           // the MX hosts, where they are visited
@@ -343,6 +344,9 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 		}
 		if a.strips {
 			r = stripped(r)
+		}
+		if a.between != nil {
+			r = a.between(r)
 		}
 		if a.refuses != "" {
 			r = refusing(r, dns.MustName(a.refuses))
