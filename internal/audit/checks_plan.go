@@ -28,6 +28,8 @@ type Planned struct {
 	Sends  bool           // the site sends in the domain's name by itself: its reports
 	// Keys are those of the plan, by their selectors.
 	Keys map[string]dkim.Key
+	// Closed are the MX hosts at which the plan wants no mail taken.
+	Closed map[dns.Name]site.Role
 }
 
 // PlannedSet is the records of one name and type, as the plan wants them and as they are.
@@ -72,7 +74,7 @@ func (a *Auditor) newPlanned(domain dns.Name) *Planned {
 	if !ok {
 		return nil
 	}
-	p := &Planned{Zoned: a.Plan.Serves(domain), Keys: map[string]dkim.Key{}, Sends: a.Plan.Reports.From.Domain == domain}
+	p := &Planned{Zoned: a.Plan.Serves(domain), Keys: map[string]dkim.Key{}, Sends: a.Plan.Reports.From.Domain == domain, Closed: closedRungs(a.Plan, d)}
 	if policy, ok := d.Policy(); ok {
 		p.Policy = &policy
 	}
@@ -170,6 +172,7 @@ func planChecks() []Check {
 				mend("publish the record itself", Change{"delete", s.Name.FQDN() + " CNAME"})}
 		})},
 		{"plan.unsafe-order", "a change of the plan would break mail for a while", Error, []string{"RFC 8461 §8.3", "RFC 5321 §5.1"}, needPlan(unsafeOrder)},
+		{"plan.rung-mismatch", "an MX host that shall take no mail is not as the plan has it", Warning, []string{"RFC 5321 §5.1"}, needPlan(rungsAsPlanned)},
 	}
 }
 

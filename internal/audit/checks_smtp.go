@@ -47,7 +47,7 @@ func smtpChecks() []Check {
 
 // NeedsSMTP reports whether any of the checks looks at the sessions with MX hosts.
 func NeedsSMTP(checks []Check) bool {
-	others := []string{"net.port25-blocked", "dane.mismatch", "dane.rollover-unsafe", "dane.name-mismatch"}
+	others := []string{"net.port25-blocked", "dane.mismatch", "dane.rollover-unsafe", "dane.name-mismatch", "plan.rung-mismatch"}
 	return slices.ContainsFunc(checks, func(c Check) bool { return c.Area() == "smtp" || slices.Contains(others, c.ID) })
 }
 
@@ -61,6 +61,9 @@ func needVisits(judge func(*Facts, []Visit) []verdict) func(*Facts) []verdict {
 		if len(visits) == 0 {
 			if trouble := f.hostTrouble(); trouble != nil {
 				return trouble
+			}
+			if len(f.SMTP.Rungs) > 0 {
+				return na("by the plan no MX host takes mail: plan.rung-mismatch")
 			}
 			return na("no MX host has an address to connect to")
 		}
@@ -169,6 +172,12 @@ func (f *Facts) way(addr netip.Addr) bool {
 			return true
 		}
 		refused = refused || v.End().Trouble == probe.Refused
+	}
+	for _, r := range f.SMTP.Rungs {
+		if probe.SameFamily(addr, r.Addr) && r.Stage != "" && r.Trouble == "" {
+			return true
+		}
+		refused = refused || probe.SameFamily(addr, r.Addr) && r.Trouble == probe.Refused
 	}
 	controls, open := 0, len(f.SMTP.Controls) == 0 && f.SMTP.ControlErr == nil
 	for _, k := range f.SMTP.Controls {
@@ -480,7 +489,7 @@ func port25Blocked(f *Facts) []verdict {
 		return f.hostTrouble()
 	case !visited:
 		return na("nobody was visited")
-	case open || slices.ContainsFunc(s.Visits, reached):
+	case open || slices.ContainsFunc(s.Visits, reached) || slices.ContainsFunc(s.Rungs, func(r Rung) bool { return r.Trouble == "" }):
 		return nil
 	case slices.ContainsFunc(tried, func(k Knock) bool { return k.Trouble == probe.Stopped }):
 		return []verdict{{status: Unknown, blame: Nobody, detail: "we stopped before it was known"}}

@@ -24,6 +24,7 @@ const (
 type SMTP struct {
 	Visits []Visit // each address once
 	Left   int     // addresses that are too many to visit
+	Rungs  []Rung  // addresses where the plan wants no mail taken, which are not visited
 	// Controls are knocks at port 25 of hosts elsewhere, where no MX host took a connection.
 	Controls   []Knock
 	ControlErr error // a control could not even be looked up
@@ -52,7 +53,8 @@ func (g *gatherer) smtp(ctx context.Context) {
 	s := &SMTP{}
 	g.facts.SMTP = s
 	targets := g.targets(s)
-	sessions := g.SMTP.Visits(ctx, targets)
+	var sessions []probe.Session
+	g.all(ctx, func(ctx context.Context) { sessions = g.SMTP.Visits(ctx, targets) }, func(ctx context.Context) { g.rungs(ctx, s) })
 	for _, session := range sessions {
 		s.Visits = append(s.Visits, Visit{Session: session, Own: Host{Name: ownName(session)}})
 		g.rec.note(exchangeOf(session))
@@ -77,6 +79,9 @@ func (g *gatherer) targets(s *SMTP) []probe.Target {
 	var targets []probe.Target
 	seen := map[netip.Addr]bool{}
 	for _, h := range g.facts.Hosts {
+		if _, closed := g.facts.closed(h.Name); closed {
+			continue
+		}
 		for _, addr := range h.addrs() {
 			if seen[addr] || !g.allowed(addr) {
 				continue

@@ -19,7 +19,8 @@ import (
 func silentWorld(turn func(*animal)) animal {
 	a := animal{
 		selectors: []string{"s1", "s2"}, senders: []string{"192.0.2.25"}, origins: true, registry: errors.New("status 429"), lists: zooLists(),
-		plan: zooPlan, message: "Return-Path: <alice@example.com>\r\n" + byExample + alice, smtp: lost(probetest.ErrLost, mx1At, mx1AtV6, mx2At),
+		plan: closedPlan, add: "@ MX 5 decoy\n@ MX 90 trap\ndecoy A 203.0.113.20\ntrap A 203.0.113.30\n",
+		message: "Return-Path: <alice@example.com>\r\n" + byExample + alice, smtp: lost(probetest.ErrLost, mx1At, mx1AtV6, mx2At),
 		certs: &CertLook{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrUnexpectedEOF }},
 	}
 	turn(&a)
@@ -75,7 +76,7 @@ func TestUnheard(t *testing.T) {
 		{"at all but SOA, NS and MX", failingBut(dns.TypeSOA, dns.TypeNS, dns.TypeMX), given + served + mail + noHosts},
 		{"at all but SOA, NS, MX and addresses, whose names fail too", func(a *animal) {
 			failingBut(dns.TypeSOA, dns.TypeNS, dns.TypeMX, dns.TypeA, dns.TypeAAAA)(a)
-			a.arpa = "2.0.192 NS ns.gone.net.\n100.51.198 NS ns.gone.net.\n"
+			a.arpa = "2.0.192 NS ns.gone.net.\n100.51.198 NS ns.gone.net.\n113.0.203 NS ns.gone.net.\n"
 		}, given + served + mail + addresses + " ptr.zone-lame ptr.temperror"},
 	} {
 		t.Run(w.why, func(t *testing.T) {

@@ -4,11 +4,89 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
+	"mxward/internal/probe/probetest"
 )
+
+// Where the closed rungs of the zoo's plan are.
+const (
+	decoyAt = "203.0.113.20"
+	trapAt  = "203.0.113.30"
+)
+
+// closedPlan has a decoy before and a trap behind its gates.
+const closedPlan = zooPlan + `
+[[domain.mx]]
+preference = 5
+host = "decoy.example.com"
+role = "refuse"
+[[domain.mx]]
+preference = 90
+host = "trap.example.com"
+role = "trap"
+[[host]]
+name = "decoy.example.com"
+addresses = ["203.0.113.20"]
+[[host]]
+name = "trap.example.com"
+addresses = ["203.0.113.30"]
+`
+
+// trapped is a domain of that plan.
+func trapped(why, fails string, turn func(probetest.Net)) animal {
+	a := animal{why: why, fails: fails, plan: closedPlan, add: "@ MX 5 decoy\n@ MX 90 trap\ndecoy A 203.0.113.20\ntrap A 203.0.113.30\ndecoy TXT \"v=spf1 -all\"\ntrap TXT \"v=spf1 -all\"\n",
+		arpa: zooPTR + "20.113.0.203 PTR decoy.example.com.\n30.113.0.203 PTR trap.example.com.\n"}
+	a.smtp = mailHosts(func(_ *probetest.Authority, n probetest.Net) {
+		n[decoyAt] = &probetest.Host{Err: syscall.ECONNREFUSED}
+		n[trapAt] = &probetest.Host{Says: map[string]string{"greeting": probetest.Hang}} // so slow that nothing comes
+		if turn != nil {
+			turn(n)
+		}
+	})
+	return a
+}
+
+// TestTrapInTime: a trap is not visited to its end, a decoy is not held against the domain, and
+// nothing is left open by either.
+func TestTrapInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := trapped("", "", nil)
+		began := time.Now()
+		facts := a.world(t).Gather(t.Context(), dns.MustName("example.com"))
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		findings := Judge(facts, Checks())
+		if Failed(findings, Warning) || Inconclusive(findings, Checks(), Warning) {
+			t.Error("something is wrong or open")
+			for _, f := range findings {
+				if f.Status == Unknown && !f.aside || f.Status == Fail && f.Severity.AtLeast(Warning) {
+					t.Errorf("%s %s: %s %s", f.ID, f.Target, f.Status, f.Detail)
+				}
+			}
+		}
+	})
+}
+
+// TestClosedWithoutUs: where our own port 25 is shut, nothing is known of closed rungs.
+func TestClosedWithoutUs(t *testing.T) {
+	_, findings := trapped("", "", func(n probetest.Net) {
+		for at := range n {
+			n[at] = &probetest.Host{Err: probetest.ErrLost}
+		}
+	}).audit(t)
+	for _, f := range findings {
+		if f.ID == "plan.rung-mismatch" && (f.Status != Unknown || f.Blame != LocalNetwork) {
+			t.Errorf("%s: %s, %s: %s", f.Target, f.Status, f.Blame, f.Detail)
+		}
+	}
+}
 
 // owedZoo is what was once judged wrongly, or not at all.
 func owedZoo() []animal {
@@ -17,6 +95,10 @@ func owedZoo() []animal {
 	away.unknown = "mx.unregistered@mx-host@mx.lost.com mx.cname@mx-host@mx.lost.com mx.private-address@mx-host@mx.lost.com"
 	return []animal{
 		away,
+		trapped("a trap and a decoy as the plan has them", "", nil),
+		trapped("a decoy at which somebody listens", "plan.rung-mismatch", func(n probetest.Net) { n[decoyAt] = &probetest.Host{} }),
+		trapped("a decoy that is silent", "plan.rung-mismatch", func(n probetest.Net) { n[decoyAt] = &probetest.Host{Err: probetest.ErrLost} }),
+		trapped("a trap at which nobody listens", "plan.rung-mismatch", func(n probetest.Net) { n[trapAt] = &probetest.Host{Err: syscall.ECONNREFUSED} }),
 		{why: "another resolver, and an alias to a name that is gone", forwarded: true, add: "mail CNAME old.example.net.\n", net: "ns.example A 192.0.2.3\n", fails: "zone.dangling-cname"},
 		{why: "another resolver that denies the end of an alias", forwarded: true, between: denying("there.example.net"), add: "mail CNAME there.example.net.\n", net: "there.example A 203.0.113.80\n",
 			unknown: "zone.dangling-cname@local-resolver@mail.example.com"},
