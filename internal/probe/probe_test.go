@@ -266,6 +266,42 @@ func TestVisits(t *testing.T) {
 	})
 }
 
+// TestNames: an address of several names shows each its certificate, one after the other, and is
+// not visited by very many.
+func TestNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := probetest.NewAuthority(t)
+		names := []string{"mx1.example.com", "mx2.example.com", "mx3.example.com", "mx4.example.com"}
+		h := &probetest.Host{TLS: ca.Chosen(60*24*time.Hour, names...)}
+		p := Prober{Hello: "check.example.net", Dial: probetest.Net{at: h}.Dial, Roots: ca.Roots()}
+		var targets []Target
+		for _, name := range append(names, names[1]) {
+			targets = append(targets, Target{Host: dns.MustName(name), Addr: netip.MustParseAddr(at)})
+		}
+		got := p.Visits(t.Context(), targets)
+		for i, s := range got {
+			switch {
+			case s.Host != targets[i].Host:
+				t.Errorf("%s: it is %s's", targets[i].Host, s.Host)
+			case i == maxNames && (s.TLS != nil || s.End().Trouble != Stopped):
+				t.Errorf("%s: %+v", s.Host, s.End())
+			case i != maxNames && (s.TLS == nil || s.TLS.PKIX(s.Host, s.Began) != nil):
+				t.Errorf("%s: %v", s.Host, s.Transcript())
+			}
+		}
+		said := strings.Join(h.Said(), " ")
+		if strings.Count(said, "STARTTLS") != maxNames || strings.Count(said, "MAIL") != 1 || strings.Count(said, "QUIT") != maxNames {
+			t.Errorf("%s", said)
+		}
+		plain := &probetest.Host{}
+		p.Dial = probetest.Net{at: plain}.Dial
+		got = p.Visits(t.Context(), targets)
+		if !got[1].Listens() || got[1].Host != targets[1].Host || strings.Count(strings.Join(plain.Said(), " "), "EHLO") != 1 {
+			t.Errorf("%+v, %v", got[1], plain.Said())
+		}
+	})
+}
+
 // TestForeign: nobody is asked whether he takes mail for what may be his own domain.
 func TestForeign(t *testing.T) {
 	for names, want := range map[[2]string]string{
