@@ -116,12 +116,60 @@ func encrypted(judge func(*Facts, Visit) []verdict) func(*Facts) []verdict {
 // certified: a certificate that DANE-EE records mean need not be anything else (RFC 7671 §5.1),
 // unless MTA-STS wants it too.
 func certified(judge func(*Facts, Visit) []verdict) func(*Facts) []verdict {
-	return encrypted(func(f *Facts, v Visit) []verdict {
+	return byName(func(f *Facts, v Visit) []verdict {
 		if !f.enforced() && f.pinned(v) {
 			return na("a TLSA record means the very key (RFC 7671 §5.1)")
 		}
 		return judge(f, v)
 	})
+}
+
+// byName makes the judge of a row about certificates: of each address, and of the other names that
+// it has, to which it may show others (RFC 6066 §3).
+func byName(judge func(*Facts, Visit) []verdict) func(*Facts) []verdict {
+	first := encrypted(judge)
+	return func(f *Facts) []verdict {
+		all := first(f)
+		if f.SMTP == nil {
+			return all
+		}
+		for _, v := range f.SMTP.Named {
+			verdicts := f.unshown(v)
+			if v.TLS != nil {
+				verdicts = judge(f, v)
+			}
+			for _, one := range verdicts {
+				one = v.at(one)
+				one.target, one.detail = v.Host.String(), "at "+v.Address.Addr().String()+": "+one.detail
+				all = append(all, one)
+			}
+		}
+		return all
+	}
+}
+
+// unshown: the certificate for another name of an address was not seen, which nobody is accused of.
+// Where there is no TLS at all, that is said of the address.
+func (f *Facts) unshown(v Visit) []verdict {
+	switch end := v.End(); {
+	case v.Unasked:
+		return []verdict{{status: Unknown, blame: Nobody, detail: "the address was not asked for its certificate by this name", aside: true}}
+	case end.Trouble == probe.Stopped:
+		return []verdict{{status: Unknown, blame: Nobody, detail: clip(end.Error), aside: true}}
+	case !slices.ContainsFunc(f.SMTP.Visits, func(o Visit) bool { return o.Address == v.Address && o.TLS != nil }):
+		return nil
+	}
+	return []verdict{f.tooShort(v, false)}
+}
+
+// hostsAt gives the MX hosts that have an address.
+func (f *Facts) hostsAt(addr netip.Addr) (names []dns.Name) {
+	for _, h := range f.Hosts {
+		if slices.Contains(h.addrs(), addr) {
+			names = append(names, h.Name)
+		}
+	}
+	return names
 }
 
 // at says of which address a verdict is, and shows the session.
@@ -346,8 +394,12 @@ func starttlsMissing(f *Facts, v Visit) []verdict {
 		return []verdict{f.tooShort(v, false)}
 	}
 	one := fail(clip(fault)).by(MXHost).as(f.wanted()).mend("give the server a certificate, and offer STARTTLS to everybody")
-	switch r, dane := f.tlsa(v.Host); {
-	case dane && r.Duty() != tlsa.Opportunistic:
+	dane := slices.ContainsFunc(f.hostsAt(v.Address.Addr()), func(name dns.Name) bool {
+		r, ok := f.tlsa(name)
+		return ok && r.Duty() != tlsa.Opportunistic
+	})
+	switch {
+	case dane:
 		one.severity, one.detail = Error, one.detail+"; its TLSA records say that there is TLS, so mail from senders with DANE waits"
 	case f.enforced():
 		one.detail += "; the MTA-STS policy wants TLS, so mail from senders that heed it waits"

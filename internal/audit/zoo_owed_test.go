@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"crypto/tls"
 	"slices"
 	"strings"
 	"syscall"
@@ -95,6 +96,13 @@ func owedZoo() []animal {
 	away.unknown = "mx.unregistered@mx-host@mx.lost.com mx.cname@mx-host@mx.lost.com mx.private-address@mx-host@mx.lost.com"
 	return []animal{
 		away,
+		twoNames("one address of two names shows each its certificate", "", func(ca *probetest.Authority) *tls.Config {
+			return ca.Chosen(2*month, "mx1.example.com", "mx3.example.com")
+		}),
+		twoNames("one address of two names has a certificate for both", "", func(ca *probetest.Authority) *tls.Config {
+			return ca.Server(2*month, "mx1.example.com", "mx3.example.com")
+		}),
+		twoNames("one address of two names has a certificate for the first", "smtp.cert-name", func(ca *probetest.Authority) *tls.Config { return ca.Server(2*month, "mx1.example.com") }),
 		trapped("a trap and a decoy as the plan has them", "", nil),
 		trapped("a decoy at which somebody listens", "plan.rung-mismatch", func(n probetest.Net) { n[decoyAt] = &probetest.Host{} }),
 		trapped("a decoy that is silent", "plan.rung-mismatch", func(n probetest.Net) { n[decoyAt] = &probetest.Host{Err: probetest.ErrLost} }),
@@ -157,4 +165,17 @@ func TestDanglingWord(t *testing.T) {
 			t.Errorf("%s: %+v", tt.why, findings[max(i, 0)])
 		}
 	}
+}
+
+// twoNames is a domain whose MX hosts mx1 and mx3 have one address.
+func twoNames(why, fails string, shows func(*probetest.Authority) *tls.Config) animal {
+	a := animal{why: why, fails: strings.TrimSpace("mx.same-address " + fails), drop: []string{"mx1 AAAA"}, add: "@ MX 30 mx3\nmx3 A 192.0.2.25\nmx2 AAAA 2001:db8::25\nmx3 TXT \"v=spf1 a -all\"\n", anyMore: true}
+	a.passes = "smtp.cert-name"
+	if fails != "" {
+		a.passes, a.blamed = "", fails+"@mx-host@mx3.example.com"
+	}
+	a.smtp = mailHosts(func(ca *probetest.Authority, n probetest.Net) {
+		n[mx1At].TLS, n[mx1AtV6].TLS = shows(ca), ca.Server(2*month, "mx2.example.com")
+	})
+	return a
 }
