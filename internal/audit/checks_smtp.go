@@ -265,8 +265,18 @@ func (f *Facts) connection(v Visit, visits []Visit) verdict {
 	case f.sideOfEnd(v) != MXHost:
 		return verdict{status: Unknown, blame: f.sideOfEnd(v), detail: clip(v.Because()), aside: others}
 	}
-	text := fmt.Sprintf("%s at %s: %s", v.Host, v.Address, end.Error)
-	return fail(clip(text), addrQuestions(v.Host)...).as(f.reach(v, visits)).by(MXHost).mend("see that something listens there and that no filter is before it, or drop the address")
+	text, severity := fmt.Sprintf("%s at %s: %s", v.Host, v.Address, end.Error), f.reach(v, visits)
+	if end.Trouble == probe.Unreachable { // its word may be about the way from here alone
+		text, severity = text+", says a router on the way, which leads elsewhere", milder(severity, Error)
+	}
+	return fail(clip(text), addrQuestions(v.Host)...).as(severity).by(MXHost).mend("see that something listens there and that no filter is before it, or drop the address")
+}
+
+func milder(a, b Severity) Severity {
+	if a.AtLeast(b) {
+		return b
+	}
+	return a
 }
 
 // reach is how bad it is that one address does not answer.
@@ -535,7 +545,9 @@ func port25Blocked(f *Facts) []verdict {
 	}
 	reached := func(v Visit) bool { return v.Connected() }
 	open := slices.ContainsFunc(s.Controls, func(k Knock) bool { return k.Trouble == "" })
-	tried := slices.DeleteFunc(slices.Clone(s.Controls), func(k Knock) bool { return k.Addr.Is6() && k.Trouble == probe.NoWay })
+	tried := slices.DeleteFunc(slices.Clone(s.Controls), func(k Knock) bool {
+		return k.Addr.Is6() && (k.Trouble == probe.NoWay || k.Trouble == probe.Unreachable)
+	})
 	switch visited := slices.ContainsFunc(s.Visits, func(v Visit) bool { return !v.Unasked }); {
 	case !visited && f.hostTrouble() != nil:
 		return f.hostTrouble()

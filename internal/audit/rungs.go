@@ -122,7 +122,7 @@ func (f *Facts) rung(r Rung) (verdict, bool) {
 		}
 		return verdict{status: Unknown, blame: side, detail: clip(at + ": " + r.Error)}, true
 	case r.Role == site.Refuse:
-		return fail(at + " is a decoy by the plan, and silent: it costs each sender minutes, and refuses nobody").by(MXHost).
+		return fail(clip(at + " is a decoy by the plan, and does not refuse: " + r.Error + "; silence costs each sender minutes")).by(MXHost).
 			mend("let the packet filter pass port 25, so that the host itself refuses"), true
 	}
 	return fail(fmt.Sprintf("%s takes connections by the plan (%s), and does not: %s", at, what(r.Role), clip(r.Error))).by(MXHost).

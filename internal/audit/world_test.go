@@ -119,6 +119,7 @@ type animal struct {
 	alone        bool                         // nobody but the resolver can be reached
 	rtt          time.Duration                // of each server
 	dark         bool                         // this host has no network
+	astray       string                       // routers know no host there; * is everywhere
 	alsoAt       string                       // and there
 	noTCP        string                       // this one takes no TCP
 	slow         time.Duration                // of the resolver
@@ -138,6 +139,7 @@ type animal struct {
 	planKey      *dkim.Key
 	message      string
 	policy       http.Handler // the web server of MTA-STS
+	noWeb        error        // why it cannot be connected to
 	badCert      bool
 	issuer       string       // of its certificate
 	forward      dns.Resolver // the resolver is this one, behind an address
@@ -305,6 +307,9 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 		if a.dark || a.alone && !strings.HasPrefix(address, resolverAt) {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
 		}
+		if a.astray == "*" || a.astray != "" && strings.HasPrefix(address, a.astray+":") {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.EHOSTUNREACH}
+		}
 		return n.Dial(ctx, network, address)
 	}
 
@@ -376,7 +381,7 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 			auditor.Controls = append(auditor.Controls, dns.MustName(name))
 		}
 	}
-	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }}
+	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, cmp.Or(a.noWeb, io.EOF) }}
 	if a.policy != nil {
 		auditor.MTASTS = webServer(t, a.policy, a.badCert, a.issuer)
 	}

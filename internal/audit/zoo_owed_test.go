@@ -96,6 +96,9 @@ func owedZoo() []animal {
 	away.unknown = "mx.unregistered@mx-host@mx.lost.com mx.cname@mx-host@mx.lost.com mx.private-address@mx-host@mx.lost.com"
 	return []animal{
 		away,
+		{why: "no way to the host of the MTA-STS policy from here", add: "_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts AAAA 2001:db8::80\n", noWeb: syscall.ENETUNREACH, gone: "mtasts.txt-missing", unknown: "mtasts.https-error@local-network"},
+		{why: "a name server that routers know nothing of", astray: ns2At, fails: "deleg.no-udp", blamed: "deleg.no-udp@zone-ns@" + ns2At},
+		{why: "our own gateway is gone", astray: "*", fails: "resolver.unreachable", gone: usual, blamed: "resolver.unreachable@local-network", unknown: "spf.missing@local-network deleg.no-ns@local-network"},
 		twoNames("one address of two names shows each its certificate", "", func(ca *probetest.Authority) *tls.Config {
 			return ca.Chosen(2*month, "mx1.example.com", "mx3.example.com")
 		}),

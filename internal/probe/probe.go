@@ -55,13 +55,16 @@ type Trouble string
 
 // The troubles.
 const (
-	Refused  Trouble = "refused"  // by a packet that came back: the host's answer, or a filter's
-	TimedOut Trouble = "timeout"  // nothing came, or not all of it; Step.TookMS says how long we waited
-	NoWay    Trouble = "no-way"   // our own network has no way to the host
-	Closed   Trouble = "closed"   // the host hung up
-	Protocol Trouble = "protocol" // what came is no SMTP
-	BadTLS   Trouble = "tls"      // the handshake failed
-	Stopped  Trouble = "stopped"  // we were told to stop
+	Refused  Trouble = "refused" // by a packet that came back: the host's answer, or a filter's
+	TimedOut Trouble = "timeout" // nothing came, or not all of it; Step.TookMS says how long we waited
+	NoWay    Trouble = "no-way"  // our own network has no way to the host
+	// Unreachable: a router on the way says that the host is not there (RFC 792, RFC 4443 §3.1), or
+	// our own gateway or the host itself on our own link does not answer. Others tell which.
+	Unreachable Trouble = "unreachable"
+	Closed      Trouble = "closed"   // the host hung up
+	Protocol    Trouble = "protocol" // what came is no SMTP
+	BadTLS      Trouble = "tls"      // the handshake failed
+	Stopped     Trouble = "stopped"  // we were told to stop
 )
 
 // Session is what came of one visit.
@@ -379,6 +382,8 @@ func troubleOf(ctx context.Context, err error) Trouble {
 		return TimedOut
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Refused
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return Unreachable
 	case noWay(err):
 		return NoWay
 	case errors.Is(err, smtp.ErrProtocol):
@@ -398,7 +403,7 @@ func troubleOf(ctx context.Context, err error) Trouble {
 // filter that drops in silence cannot be told from a host that does.
 func noWay(err error) bool {
 	for _, local := range []error{
-		syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EACCES, syscall.EPERM,
+		syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EACCES, syscall.EPERM,
 	} {
 		if errors.Is(err, local) {
 			return true

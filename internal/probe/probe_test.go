@@ -49,6 +49,7 @@ func TestSession(t *testing.T) {
 		{"reset", func() *probetest.Host { return &probetest.Host{Err: syscall.ECONNRESET} }, "connect refused 0", ""},
 		{"silence", func() *probetest.Host { return &probetest.Host{Err: probetest.ErrLost} }, "connect timeout 0", ""},
 		{"no way", func() *probetest.Host { return &probetest.Host{Err: syscall.ENETUNREACH} }, "connect no-way 0", ""},
+		{"a router knows no host there", func() *probetest.Host { return &probetest.Host{Err: syscall.EHOSTUNREACH} }, "connect unreachable 0", ""},
 		{"no socket", func() *probetest.Host { return &probetest.Host{Err: syscall.EMFILE} }, "connect no-way 0", ""},
 		{"421", func() *probetest.Host { return &probetest.Host{Says: says("greeting", "421 4.3.2 too busy")} }, "greeting  421", "QUIT"},
 		{"554", func() *probetest.Host { return &probetest.Host{Says: says("greeting", "554 no mail here")} }, "greeting  554", "QUIT"},
