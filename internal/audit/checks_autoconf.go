@@ -176,6 +176,8 @@ func (a Alias) questions() []dns.Question { return addrQuestions(a.Name) }
 func autoconfigMissing(f *Facts) []verdict {
 	a := f.Names.well("autoconfig")
 	switch {
+	case len(f.Programs.Pages) > 0:
+		return autoconfigServed(f)
 	case a.leads():
 		return nil
 	case a.err() != nil:

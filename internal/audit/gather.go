@@ -57,6 +57,8 @@ type Auditor struct {
 	Senders []netip.Addr
 	// Origins say which networks addresses are in; zero leaves that out.
 	Origins Origins
+	// Web looks for the file of autoconfig; nil leaves it out.
+	Web *WebLook
 	// Registry says when a domain's registration ends; nil leaves that out.
 	Registry func(ctx context.Context, domain dns.Name) (time.Time, error)
 	// SMTP visits the MX hosts; nil leaves them out, and so with every check that needs them.
@@ -106,7 +108,7 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	g.more(ctx)
 	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
 	// these names must not stand in for what mail asks for.
-	g.all(ctx, g.where(g.programs, "autoconf"), g.where(g.challenges, "acme"), g.where(g.names, "zone", "autoconf"))
+	g.all(ctx, g.where(g.programs, "autoconf"), g.where(g.challenges, "acme"), g.where(g.names, "zone", "autoconf"), g.where(g.autoconfig, "autoconf.autoconfig-missing"))
 	g.all(ctx, g.secondOpinion, g.where(g.wildDirectly, "zone"), g.where(g.besides, "zone"))
 	g.ourSideAgain(ctx)
 	f.Log, f.Packets = append(g.rec.sorted(), f.common...), g.rec.packets

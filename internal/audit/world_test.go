@@ -138,8 +138,9 @@ type animal struct {
 	plan         string  // a site's plan
 	planKey      *dkim.Key
 	message      string
-	policy       http.Handler // the web server of MTA-STS
-	noWeb        error        // why it cannot be connected to
+	policy       http.Handler      // the web server of MTA-STS
+	web          map[string]string // what is served for mail programs, by URL; nil: nobody looks
+	noWeb        error             // why it cannot be connected to
 	badCert      bool
 	issuer       string       // of its certificate
 	forward      dns.Resolver // the resolver is this one, behind an address
@@ -328,6 +329,9 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 	}
 	auditor := &Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort(rootAt + ":53")}, Selectors: a.selectors, Lists: a.lists, Certs: a.certs}
 	auditor.PlanKey = a.planKey
+	if a.web != nil {
+		auditor.Web = &WebLook{Wrap: func(http.RoundTripper) http.RoundTripper { return site80(a.web) }}
+	}
 	if a.plan != "" {
 		p, err := site.Parse([]byte(a.plan), "mxward.toml")
 		if err != nil {
