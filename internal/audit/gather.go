@@ -15,7 +15,6 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/blocklist"
-	"mxward/internal/mailauth/dkim"
 	"mxward/internal/mailauth/dmarc"
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/mailauth/spf"
@@ -75,7 +74,7 @@ type Auditor struct {
 	// Plan is the site's plan, to compare with; nil for none. PlanKey is the key that its
 	// reports are signed with, or nil.
 	Plan    *site.Plan
-	PlanKey *dkim.Key
+	PlanKey *OwnKey
 	// Message is one that was shown; nil for none.
 	Message *Message
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise

@@ -44,7 +44,7 @@ func TestUnheard(t *testing.T) {
 	const (
 		// What nobody need be asked for: the selectors, the message and the plan were given, and the
 		// profile was chosen.
-		given = "dkim.no-selector-known dkim.unsigned dkim.mismatch-with-plan mtasts.id-stale dane.missing dmarc.not-reject dmarc.parked-not-reject mx.parked-not-null spf.parked-not-deny"
+		given = "dkim.no-selector-known dkim.unsigned dkim.mismatch-with-plan dkim.key-old mtasts.id-stale dane.missing dmarc.not-reject dmarc.parked-not-reject mx.parked-not-null spf.parked-not-deny"
 		// Our own side: that nobody answers us is what the first says, and of the others there is
 		// nothing to look at.
 		ours = " resolver.unreachable resolver.no-dnssec resolver.edns-broken resolver.no-tcp net.no-ipv6"

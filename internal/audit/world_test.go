@@ -137,6 +137,7 @@ type animal struct {
 	profile      Profile // "" is Mail
 	plan         string  // a site's plan
 	planKey      *dkim.Key
+	keyAge       time.Duration // since its file was written; 0: nobody knows
 	message      string
 	policy       http.Handler      // the web server of MTA-STS
 	web          map[string]string // what is served for mail programs, by URL; nil: nobody looks
@@ -328,7 +329,12 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 		return r
 	}
 	auditor := &Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort(rootAt + ":53")}, Selectors: a.selectors, Lists: a.lists, Certs: a.certs}
-	auditor.PlanKey = a.planKey
+	if a.planKey != nil {
+		auditor.PlanKey = &OwnKey{Key: *a.planKey}
+		if a.keyAge != 0 {
+			auditor.PlanKey.Written = time.Now().Add(-a.keyAge)
+		}
+	}
 	if a.web != nil {
 		auditor.Web = &WebLook{Wrap: func(http.RoundTripper) http.RoundTripper { return site80(a.web) }}
 	}
