@@ -31,10 +31,11 @@ MX hosts and the names of their addresses, SPF, DMARC, DKIM, MTA-STS, TLS-RPT, D
 BIMI, CAA, what mail programs are told, ACME challenges, and block lists; and it visits each
 address of the MX hosts once, as a stranger: greeting, EHLO, STARTTLS, and whether it would take
 mail for anybody, which is asked and taken back. With servers that SRV records name it shakes
-hands over TLS, and says no more. First it asks whether it can judge at all: its own resolver and
-network. What could not be asked is unknown, never missing, and each finding says on whose side
-the trouble lies. It needs no configuration and no root, and it sends no mail. --no-smtp leaves
-the visits out, and so do --only and --skip where no check needs them.
+hands over TLS, and says no more; web servers of the domain are asked for the file of autoconfig.
+First it asks whether it can judge at all: its own resolver and network. What could not be asked
+is unknown, never missing, and each finding says on whose side the trouble lies. It needs no
+configuration and no root, and it sends no mail. --no-smtp leaves the visits out, and so do --only
+and --skip where no check needs them.
 
 It asks the DNS from the root down by itself, or another resolver with --server; then that
 resolver is looked at too, and the zone's own servers are asked beside it. DKIM keys are
@@ -279,6 +280,9 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	}
 	slices.SortStableFunc(a.Roots, func(x, y netip.AddrPort) int { return x.Addr().BitLen() - y.Addr().BitLen() })
 	a.MTASTS = &mtasts.Fetcher{AllowLoopback: own.AllowLoopback}
+	if f.wants("autoconf.autoconfig-missing") {
+		a.Web = &audit.WebLook{}
+	}
 	if f.wants("autoconf.srv-cert") {
 		a.Certs = &audit.CertLook{}
 	}

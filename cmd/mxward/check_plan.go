@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"mxward/internal/audit"
 	"mxward/internal/dns"
@@ -25,7 +26,7 @@ func (f *checkFlags) readPlan(a *audit.Auditor, wanted []dns.Name) ([]dns.Name, 
 		if err != nil {
 			return nil, usage(fmt.Errorf("--plan: reports.dkim-key: %w", err))
 		}
-		a.PlanKey = &key
+		a.PlanKey = &audit.OwnKey{Key: key, Written: written(file)}
 	}
 	for _, domain := range wanted {
 		if _, ok := plan.Domain(domain); !ok {
@@ -37,6 +38,15 @@ func (f *checkFlags) readPlan(a *audit.Auditor, wanted []dns.Name) ([]dns.Name, 
 		domains = append(domains, d.Name)
 	}
 	return domains, nil
+}
+
+// written gives when a file was changed last; the zero time where nobody says.
+func written(file string) time.Time {
+	about, err := os.Stat(file)
+	if err != nil {
+		return time.Time{}
+	}
+	return about.ModTime()
 }
 
 // readPublic gives the key record that goes with a private key.

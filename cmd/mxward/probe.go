@@ -113,8 +113,11 @@ func (f *routeFlags) dane(found tlsa.Result, s probe.Session, secure bool, domai
 // ok: it would listen to a message.
 func (k knock) ok() bool { return k.session.Listens() }
 
-// ours: our own network has no way to the host.
-func (k knock) ours() bool { return k.session.End().Trouble == probe.NoWay }
+// ours: our own network has no way to the host, or may have none: of one host it cannot be told.
+func (k knock) ours() bool {
+	trouble := k.session.End().Trouble
+	return trouble == probe.NoWay || trouble == probe.Unreachable
+}
 
 // why gives the reply for which mail would not go there now, and whether it is the host's own.
 func (k knock) why() (reply string, remote bool) {

@@ -206,7 +206,7 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.Certs = nil
+	a.Certs, a.Web = nil, nil
 	if len(f.lists) == 0 {
 		a.Lists = nil // lists count questions, and refuse who asks too many
 	}

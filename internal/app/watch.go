@@ -95,7 +95,7 @@ type looker struct {
 	*App
 	checks   []audit.Check
 	known    audit.Baseline
-	key      *dkim.Key
+	key      *audit.OwnKey
 	registry *rdap.Client
 	probes   audit.Probes
 }
@@ -125,7 +125,10 @@ func (a *App) newLooker() (*looker, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read the key that signs reports: %w", err)
 		}
-		l.key = &key
+		l.key = &audit.OwnKey{Key: key}
+		if about, err := os.Stat(a.plan.Reports.DKIMKey); err == nil {
+			l.key.Written = about.ModTime()
+		}
 	}
 	return l, nil
 }

@@ -8,10 +8,10 @@
 // "Could not ask" is never "is not there": a check whose facts are missing is unknown, and
 // triage.go says on whose side the trouble lies.
 //
-// Not implemented: the files that BIMI and autoconfig name; mailboxes, and what a mail host does
-// after RCPT; revoked certificates; other versions of TLS than the one that a host chooses; the
-// sources of networks that were copied into SPF, the age of keys and the accounts of ACME, which
-// do not show from outside. docs/checks.md lists which ids are checked.
+// Not implemented: the files that BIMI names; mailboxes, and what a mail host does after RCPT;
+// revoked certificates; other versions of TLS than the one that a host chooses; the sources of
+// networks that were copied into SPF, the age of others' keys and the accounts of ACME, which do
+// not show from outside. docs/checks.md lists which ids are checked.
 package audit
 
 import (

@@ -256,7 +256,7 @@ func dkimChecks() []Check {
 			return all
 		}},
 		{"dkim.key-reused", "several selectors have one key", Notice, []string{"RFC 6376 §3.1"}, dkimReused},
-		{"dkim.key-old", "a DKIM key is old", Notice, nil, nil},
+		{"dkim.key-old", "a DKIM key is old", Notice, []string{rfc + "§3.1"}, needPlan(keyAge)},
 		{"dkim.mismatch-with-plan", "a DKIM key is not the plan's", Error, []string{rfc + "§3.6.1"}, keyOfPlan},
 	}
 }

@@ -132,7 +132,7 @@ func (f *Facts) srvCert(c Cert) (verdict, bool) {
 	case errors.Is(c.Err, errNoWay):
 		return unknown(f, c.Err, f.sideOf(c.Target), asked...).at(at), true
 	case c.Err != nil:
-		return unknown(f, c.Err, sideOfConn(c.Err), asked...).at(at), true
+		return unknown(f, c.Err, f.sideOfConn(c.Err), asked...).at(at), true
 	case c.Leaf.VerifyHostname(c.Target.String()) != nil && c.Leaf.VerifyHostname(f.Domain.String()) != nil:
 		return fail(fmt.Sprintf("its certificate is for %s, and neither for it nor for %s", clipTo(quoted(strings.Join(c.Leaf.DNSNames, " ")), 200), f.Domain), asked...).
 			at(at).by(MXHost).mend("get a certificate with the name that the SRV record has"), true
@@ -147,11 +147,12 @@ func (f *Facts) srvCert(c Cert) (verdict, bool) {
 }
 
 // sideOfConn says on whose side it lies that a server could not be spoken with. Whether silence is
-// the server's, or of something on the way, cannot be told.
-func sideOfConn(err error) Blame {
+// the server's, or of something on the way, cannot be told; that a router says that the host is not
+// there is the host's, unless our own network leads to nobody.
+func (f *Facts) sideOfConn(err error) Blame {
 	var slow interface{ Timeout() bool }
 	switch {
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL):
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EADDRNOTAVAIL), errors.Is(err, syscall.EHOSTUNREACH) && !f.outsideHeard():
 		return LocalNetwork
 	case errors.As(err, &slow) && slow.Timeout():
 		return Nobody
@@ -175,6 +176,8 @@ func (a Alias) questions() []dns.Question { return addrQuestions(a.Name) }
 func autoconfigMissing(f *Facts) []verdict {
 	a := f.Names.well("autoconfig")
 	switch {
+	case len(f.Programs.Pages) > 0:
+		return autoconfigServed(f)
 	case a.leads():
 		return nil
 	case a.err() != nil:

@@ -46,12 +46,12 @@ func daneVisits(judge func(*Facts, Visit, tlsa.Result) []verdict) func(*Facts) [
 		switch {
 		case f.SMTP == nil:
 			return []verdict{unknown(f, errNotVisited, MXHost)}
-		case records.none != "":
+		case records.err == nil && records.none != "":
 			return na(records.none)
-		case errors.Is(records.err, errNotValidated):
+		case records.none != "", errors.Is(records.err, errNotValidated):
 			return []verdict{unknown(f, records.err, records.theirs, records.asked...)}
 		}
-		all := encrypted(func(f *Facts, v Visit) []verdict {
+		all := byName(func(f *Facts, v Visit) []verdict {
 			r, ok := f.tlsa(v.Host)
 			if !ok || r.Duty() != tlsa.Authenticate {
 				return na(v.Host.String() + " has no TLSA record that can be used")
@@ -88,7 +88,7 @@ func daneMismatch(f *Facts, v Visit, r tlsa.Result) []verdict {
 
 // deliverable: senders with DANE can deliver to another MX host than this one.
 func (f *Facts) deliverable(but dns.Name) bool {
-	return slices.ContainsFunc(f.SMTP.Visits, func(v Visit) bool {
+	return slices.ContainsFunc(slices.Concat(f.SMTP.Visits, f.SMTP.Named), func(v Visit) bool {
 		if v.Unasked || v.Host == but || !v.Listens() {
 			return false
 		}

@@ -169,7 +169,10 @@ func delegationChecks() []Check {
 					said[strings.Join(names, ", ")] = append(said[strings.Join(names, ", ")], s.Addr.String())
 				}
 			}
-			if len(said) < 2 {
+			switch len(said) {
+			case 0:
+				return []verdict{f.zoneUnknown(f.nsQuestion())}
+			case 1:
 				return nil
 			}
 			return []verdict{fail(clip(grouped(said)), f.nsQuestion()).by(ZoneServers).mend("see why the secondaries do not transfer the zone")}
@@ -189,7 +192,10 @@ func delegationChecks() []Check {
 				key := fmt.Sprintf("%d records %x %.80q", len(texts), sum[:4], texts)
 				said[key] = append(said[key], s.Addr.String())
 			}
-			if len(said) < 2 {
+			switch len(said) {
+			case 0:
+				return []verdict{f.zoneUnknown(f.q(dns.TypeTXT))}
+			case 1:
 				return nil
 			}
 			return []verdict{fail("TXT records: "+clip(grouped(said)), f.q(dns.TypeTXT)).by(ZoneServers).mend("see why the secondaries do not transfer the zone")}

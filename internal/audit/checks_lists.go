@@ -39,10 +39,8 @@ func needAddrLists(judge func(f *Facts, addr string, all []Listing) verdict) fun
 			verdicts = append(verdicts, judge(f, addr, all).at(addr))
 		}
 		if len(verdicts) == 0 {
-			for _, h := range f.Hosts {
-				if h.err() != nil {
-					return []verdict{unknown(f, h.err(), f.sideOf(h.Name), addrQuestions(h.Name)...)}
-				}
+			if trouble := f.hostTrouble(); trouble != nil {
+				return trouble
 			}
 			return na("no MX host has an address that lists have")
 		}

@@ -119,13 +119,21 @@ func (f *Facts) clockUnknown(asked ...dns.Question) verdict {
 }
 
 func delegTransfer(f *Facts, s Server) []verdict {
-	if heard := f.Transfers[s.Addr]; heard.Err != nil || !dns.Opens(heard.Said.Answer) {
+	heard := f.Transfers[s.Addr]
+	switch {
+	case stopped(heard.Err): // else whoever hangs up, or says nothing, gives nothing away
+		return []verdict{unknown(f, heard.Err, ZoneServers, dns.Question{Name: f.Zone.Name, Type: dns.TypeAXFR}).at(s.Addr.String())}
+	case heard.Err != nil || !dns.Opens(heard.Said.Answer):
 		return nil
 	}
 	return []verdict{fail(s.Name.String()+" gives the zone to whoever asks: all names in it are known", dns.Question{Name: f.Zone.Name, Type: dns.TypeAXFR}).at(s.Addr.String()).by(ZoneServers).mend("allow transfers to your secondaries alone")}
 }
 
 func mxUnregistered(f *Facts, mx dns.MX) []verdict {
+	i := slices.IndexFunc(f.Hosts, func(h Host) bool { return h.Name == mx.Host })
+	if i >= 0 && f.Hosts[i].A.Err != nil && f.Hosts[i].AAAA.Err != nil && !f.inZone(mx.Host) {
+		return []verdict{unknown(f, f.Hosts[i].A.Err, MXHost, addrQuestions(mx.Host)...).at(mx.Host.String())}
+	}
 	return f.unregistered(mx.Host, "Whoever registers it gets the domain's mail", f.q(dns.TypeMX), Change{"delete", fmt.Sprintf("%s MX %d %s", f.Domain.FQDN(), mx.Preference, mx.Host.FQDN())})
 }
 
@@ -171,6 +179,9 @@ func spfOldType(f *Facts) []verdict {
 
 // spfHelo: bounces have no sender, and SPF is asked for the name that the host says in HELO.
 func spfHelo(f *Facts) []verdict {
+	if trouble := f.hostTrouble(); len(f.HostTXT) == 0 && trouble != nil {
+		return trouble
+	}
 	if len(f.HostTXT) == 0 {
 		return na("no MX host has a name in the domain's zone")
 	}
@@ -402,7 +413,10 @@ var authorities = map[string][]string{
 
 // caaForbids looks at the certificate that was seen: that of the MTA-STS policy's host.
 func caaForbids(f *Facts) []verdict {
-	if f.MTASTS == nil || len(f.MTASTS.Fetched.TLS.PeerCertificates) == 0 {
+	if s := stsAll(f); s.err != nil && (f.MTASTS == nil || len(f.MTASTS.Fetched.TLS.PeerCertificates) == 0) {
+		return s.orElse(f, nil)
+	}
+	if len(f.MTASTS.Fetched.TLS.PeerCertificates) == 0 {
 		return na("no certificate of the domain's was seen")
 	}
 	host := f.below("mta-sts", dns.TypeCAA).Name

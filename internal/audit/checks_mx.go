@@ -87,7 +87,11 @@ func mxChecks() []Check {
 			return []verdict{fail("a host name has letters, digits and hyphens, and a top level that is no number", f.q(dns.TypeMX)).at(mx.Host.String()).mend("name the host itself")}
 		})},
 		{"mx.cname", "an MX record names an alias", Error, []string{"RFC 2181 §10.3", "RFC 5321 §5.1"}, eachHost(func(f *Facts, h Host) []verdict {
-			if len(h.A.Aliases)+len(h.AAAA.Aliases) == 0 {
+			switch {
+			case len(h.A.Aliases)+len(h.AAAA.Aliases) > 0:
+			case h.A.Err != nil && h.AAAA.Err != nil:
+				return []verdict{unknown(f, h.A.Err, f.sideOf(h.Name), addrQuestions(h.Name)...).at(h.Name.String())}
+			default:
 				return nil
 			}
 			return []verdict{fail("it is an alias of "+canonical(h).String(), addrQuestions(h.Name)...).at(h.Name.String()).
@@ -117,6 +121,9 @@ func mxChecks() []Check {
 					all = append(all, fail(fmt.Sprintf("%s is said to be at %s", h.Name, addr), addrQuestions(h.Name)...).at(addr.String()).by(f.dataOf(h.Name)).mend("publish the address that the world sees"))
 				}
 			}
+			if h.err() != nil {
+				all = append(all, unknown(f, h.err(), f.sideOf(h.Name), addrQuestions(h.Name)...).at(h.Name.String()))
+			}
 			return all
 		})},
 		{"mx.duplicate", "an MX host stands twice", Notice, []string{"RFC 5321 §5.1"}, needMX(func(f *Facts, records []dns.MX) (all []verdict) {
@@ -139,6 +146,9 @@ func mxChecks() []Check {
 						at[addr] = h.Name
 					}
 				}
+			}
+			if len(all) == 0 {
+				return f.hostTrouble()
 			}
 			return all
 		})},
@@ -239,6 +249,26 @@ func eachHost(judge func(*Facts, Host) []verdict) func(*Facts) []verdict {
 		}
 		return all
 	})
+}
+
+// takesNone: the domain has a null MX, or neither an MX record nor an address (RFC 5321 §5.1).
+func (f *Facts) takesNone() bool {
+	implicit := len(f.MX.Records) == 0 && (len(f.Own.addrs()) > 0 || f.Own.err() != nil)
+	return f.MX.Err == nil && len(f.Hosts) == 0 && !implicit
+}
+
+// hostTrouble is the verdict where hosts that take mail, or addresses of theirs, could not be asked
+// for; nil where all could.
+func (f *Facts) hostTrouble() []verdict {
+	if f.MX.Err != nil {
+		return []verdict{unknown(f, f.MX.Err, ZoneServers, f.q(dns.TypeMX))}
+	}
+	for _, h := range f.Hosts {
+		if h.err() != nil {
+			return []verdict{unknown(f, h.err(), f.sideOf(h.Name), addrQuestions(h.Name)...)}
+		}
+	}
+	return nil
 }
 
 func canonical(h Host) dns.Name {

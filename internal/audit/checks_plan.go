@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"mxward/internal/dns"
 	"mxward/internal/mailauth/dkim"
@@ -18,6 +19,9 @@ import (
 // maxOwn is how many of the site's addresses SPF is asked about; ours.
 const maxOwn = 32
 
+// oldKey is for how long a DKIM key may be in use: a year, and a month to change it in; ours.
+const oldKey = 396 * 24 * time.Hour
+
 // Planned is what a site's plan wants of a domain, and what the world sees of it.
 type Planned struct {
 	Err    error // the plan's zones cannot be read
@@ -28,6 +32,17 @@ type Planned struct {
 	Sends  bool           // the site sends in the domain's name by itself: its reports
 	// Keys are those of the plan, by their selectors.
 	Keys map[string]dkim.Key
+	// Written is the age of that with which the site signs; the zero time where that is not known.
+	Written time.Time
+	signer  string // its selector
+	// Closed are the MX hosts at which the plan wants no mail taken.
+	Closed map[dns.Name]site.Role
+}
+
+// OwnKey is the public half of a key that the site itself signs with.
+type OwnKey struct {
+	dkim.Key
+	Written time.Time // its file, last; the key is no younger. Zero where that is not known
 }
 
 // PlannedSet is the records of one name and type, as the plan wants them and as they are.
@@ -72,12 +87,13 @@ func (a *Auditor) newPlanned(domain dns.Name) *Planned {
 	if !ok {
 		return nil
 	}
-	p := &Planned{Zoned: a.Plan.Serves(domain), Keys: map[string]dkim.Key{}, Sends: a.Plan.Reports.From.Domain == domain}
+	p := &Planned{Zoned: a.Plan.Serves(domain), Keys: map[string]dkim.Key{}, Sends: a.Plan.Reports.From.Domain == domain, Closed: closedRungs(a.Plan, d)}
 	if policy, ok := d.Policy(); ok {
 		p.Policy = &policy
 	}
 	if p.Sends && a.PlanKey != nil {
-		p.Keys[strings.ToLower(a.Plan.Reports.DKIMSelector)] = *a.PlanKey
+		p.Keys[strings.ToLower(a.Plan.Reports.DKIMSelector)] = a.PlanKey.Key
+		p.Written, p.signer = a.PlanKey.Written, strings.ToLower(a.Plan.Reports.DKIMSelector)
 	}
 	all, err := a.Plan.Wants(domain)
 	if err != nil {
@@ -170,6 +186,7 @@ func planChecks() []Check {
 				mend("publish the record itself", Change{"delete", s.Name.FQDN() + " CNAME"})}
 		})},
 		{"plan.unsafe-order", "a change of the plan would break mail for a while", Error, []string{"RFC 8461 §8.3", "RFC 5321 §5.1"}, needPlan(unsafeOrder)},
+		{"plan.rung-mismatch", "an MX host that shall take no mail is not as the plan has it", Warning, []string{"RFC 5321 §5.1"}, needPlan(rungsAsPlanned)},
 	}
 }
 
@@ -322,6 +339,30 @@ func keyOfPlan(f *Facts) []verdict {
 		case len(s.Survey.Records) > 0 && !bytes.Equal(s.Survey.Key.Public, key.Public): // else dkim.missing
 			all = append(all, fail("receivers cannot verify what is signed with the plan's key", asked).at(s.Survey.Name.String()).
 				mend("publish the plan's key", Change{"replace", s.Survey.Name.FQDN() + " TXT " + texts(key.String())}))
+		}
+	}
+	return all
+}
+
+// keyAge: the DNS does not say since when a key is there, and a file that was not written since says
+// how old its key is at least.
+func keyAge(f *Facts) []verdict {
+	if f.Plan.Written.IsZero() {
+		return na("the plan has no DKIM key of the domain whose file has a date")
+	}
+	var all []verdict
+	for _, s := range f.DKIM {
+		asked := dns.Question{Name: s.Survey.Name, Type: dns.TypeTXT}
+		switch {
+		case strings.ToLower(s.Name) != f.Plan.signer || s.At != f.Domain || s.Err != nil:
+		case s.Survey.Err != nil:
+			all = append(all, unknown(f, s.Survey.Err, ZoneServers, asked).at(s.Survey.Name.String()))
+		case !bytes.Equal(s.Survey.Key.Public, f.Plan.Keys[f.Plan.signer].Public): // dkim.missing, dkim.mismatch-with-plan
+		case f.skew() != "":
+			all = append(all, f.clockUnknown(asked).at(s.Survey.Name.String()))
+		case f.When.Sub(f.Plan.Written) > oldKey:
+			all = append(all, fail("the file of the plan's key was last written on "+f.Plan.Written.UTC().Format(time.DateOnly)+", and so old is the key at least", asked).at(s.Survey.Name.String()).
+				mend("make a new key (mxward dkim key) at a new selector, publish it, and then sign with it; take the old one back a week later"))
 		}
 	}
 	return all

@@ -24,13 +24,19 @@ func ptrChecks() []Check {
 		})},
 		{"ptr.not-confirmed", "the name of an MX host's address does not lead back", Error, []string{"RFC 8601 §3"}, eachReverse(ptrConfirmed)},
 		{"ptr.multiple", "an MX host's address has several names", Notice, []string{"RFC 1912 §2.1"}, eachReverse(func(f *Facts, r Reverse) []verdict {
-			if len(r.PTR.Records) < 2 {
+			switch {
+			case r.PTR.Err != nil:
+				return []verdict{unknown(f, r.PTR.Err, ThirdParty, r.question())}
+			case len(r.PTR.Records) < 2:
 				return nil
 			}
 			return []verdict{fail(fmt.Sprintf("it has %d: %s", len(r.PTR.Records), names(r.PTR.Records)), r.question()).by(ThirdParty).mend("leave the one that the server says in EHLO")}
 		})},
 		{"ptr.generic", "the name of an MX host's address is one that the provider made up", Warning, []string{"RFC 5321 §2.3.5"}, eachReverse(func(f *Facts, r Reverse) []verdict {
-			if len(r.PTR.Records) == 0 || !slices.ContainsFunc(r.PTR.Records, r.spelled) {
+			switch {
+			case r.PTR.Err != nil:
+				return []verdict{unknown(f, r.PTR.Err, ThirdParty, r.question())}
+			case !slices.ContainsFunc(r.PTR.Records, r.spelled):
 				return nil
 			}
 			return []verdict{fail(names(r.PTR.Records)+" spells the address: receivers take it for a dial-up line", r.question()).by(ThirdParty).
@@ -58,6 +64,9 @@ func (r Reverse) question() dns.Question {
 func eachReverse(judge func(*Facts, Reverse) []verdict) func(*Facts) []verdict {
 	return needHosts(func(f *Facts) []verdict {
 		some := slices.DeleteFunc(slices.Clone(f.Reverse), func(r Reverse) bool { return f.unreachable(r.Addr) })
+		if trouble := f.hostTrouble(); len(some) == 0 && trouble != nil {
+			return trouble
+		}
 		if len(some) == 0 { // who has a private one has mx.private-address, and nobody can give it a name
 			return na("no MX host has an address that is known and the world's")
 		}

@@ -47,7 +47,7 @@ func smtpChecks() []Check {
 
 // NeedsSMTP reports whether any of the checks looks at the sessions with MX hosts.
 func NeedsSMTP(checks []Check) bool {
-	others := []string{"net.port25-blocked", "dane.mismatch", "dane.rollover-unsafe", "dane.name-mismatch"}
+	others := []string{"net.port25-blocked", "dane.mismatch", "dane.rollover-unsafe", "dane.name-mismatch", "plan.rung-mismatch"}
 	return slices.ContainsFunc(checks, func(c Check) bool { return c.Area() == "smtp" || slices.Contains(others, c.ID) })
 }
 
@@ -59,10 +59,11 @@ func needVisits(judge func(*Facts, []Visit) []verdict) func(*Facts) []verdict {
 		}
 		visits := slices.DeleteFunc(slices.Clone(f.SMTP.Visits), func(v Visit) bool { return v.Unasked })
 		if len(visits) == 0 {
-			for _, h := range f.Hosts {
-				if len(h.addrs()) == 0 && h.err() != nil {
-					return []verdict{unknown(f, h.err(), f.sideOf(h.Name), addrQuestions(h.Name)...)}
-				}
+			if trouble := f.hostTrouble(); trouble != nil {
+				return trouble
+			}
+			if len(f.SMTP.Rungs) > 0 {
+				return na("by the plan no MX host takes mail: plan.rung-mismatch")
 			}
 			return na("no MX host has an address to connect to")
 		}
@@ -115,12 +116,60 @@ func encrypted(judge func(*Facts, Visit) []verdict) func(*Facts) []verdict {
 // certified: a certificate that DANE-EE records mean need not be anything else (RFC 7671 §5.1),
 // unless MTA-STS wants it too.
 func certified(judge func(*Facts, Visit) []verdict) func(*Facts) []verdict {
-	return encrypted(func(f *Facts, v Visit) []verdict {
+	return byName(func(f *Facts, v Visit) []verdict {
 		if !f.enforced() && f.pinned(v) {
 			return na("a TLSA record means the very key (RFC 7671 §5.1)")
 		}
 		return judge(f, v)
 	})
+}
+
+// byName makes the judge of a row about certificates: of each address, and of the other names that
+// it has, to which it may show others (RFC 6066 §3).
+func byName(judge func(*Facts, Visit) []verdict) func(*Facts) []verdict {
+	first := encrypted(judge)
+	return func(f *Facts) []verdict {
+		all := first(f)
+		if f.SMTP == nil {
+			return all
+		}
+		for _, v := range f.SMTP.Named {
+			verdicts := f.unshown(v)
+			if v.TLS != nil {
+				verdicts = judge(f, v)
+			}
+			for _, one := range verdicts {
+				one = v.at(one)
+				one.target, one.detail = v.Host.String(), "at "+v.Address.Addr().String()+": "+one.detail
+				all = append(all, one)
+			}
+		}
+		return all
+	}
+}
+
+// unshown: the certificate for another name of an address was not seen, which nobody is accused of.
+// Where there is no TLS at all, that is said of the address.
+func (f *Facts) unshown(v Visit) []verdict {
+	switch end := v.End(); {
+	case v.Unasked:
+		return []verdict{{status: Unknown, blame: Nobody, detail: "the address was not asked for its certificate by this name", aside: true}}
+	case end.Trouble == probe.Stopped:
+		return []verdict{{status: Unknown, blame: Nobody, detail: clip(end.Error), aside: true}}
+	case !slices.ContainsFunc(f.SMTP.Visits, func(o Visit) bool { return o.Address == v.Address && o.TLS != nil }):
+		return nil
+	}
+	return []verdict{f.tooShort(v, false)}
+}
+
+// hostsAt gives the MX hosts that have an address.
+func (f *Facts) hostsAt(addr netip.Addr) (names []dns.Name) {
+	for _, h := range f.Hosts {
+		if slices.Contains(h.addrs(), addr) {
+			names = append(names, h.Name)
+		}
+	}
+	return names
 }
 
 // at says of which address a verdict is, and shows the session.
@@ -172,6 +221,12 @@ func (f *Facts) way(addr netip.Addr) bool {
 		}
 		refused = refused || v.End().Trouble == probe.Refused
 	}
+	for _, r := range f.SMTP.Rungs {
+		if probe.SameFamily(addr, r.Addr) && r.Stage != "" && r.Trouble == "" {
+			return true
+		}
+		refused = refused || probe.SameFamily(addr, r.Addr) && r.Trouble == probe.Refused
+	}
 	controls, open := 0, len(f.SMTP.Controls) == 0 && f.SMTP.ControlErr == nil
 	for _, k := range f.SMTP.Controls {
 		same := probe.SameFamily(addr, k.Addr)
@@ -210,8 +265,18 @@ func (f *Facts) connection(v Visit, visits []Visit) verdict {
 	case f.sideOfEnd(v) != MXHost:
 		return verdict{status: Unknown, blame: f.sideOfEnd(v), detail: clip(v.Because()), aside: others}
 	}
-	text := fmt.Sprintf("%s at %s: %s", v.Host, v.Address, end.Error)
-	return fail(clip(text), addrQuestions(v.Host)...).as(f.reach(v, visits)).by(MXHost).mend("see that something listens there and that no filter is before it, or drop the address")
+	text, severity := fmt.Sprintf("%s at %s: %s", v.Host, v.Address, end.Error), f.reach(v, visits)
+	if end.Trouble == probe.Unreachable { // its word may be about the way from here alone
+		text, severity = text+", says a router on the way, which leads elsewhere", milder(severity, Error)
+	}
+	return fail(clip(text), addrQuestions(v.Host)...).as(severity).by(MXHost).mend("see that something listens there and that no filter is before it, or drop the address")
+}
+
+func milder(a, b Severity) Severity {
+	if a.AtLeast(b) {
+		return b
+	}
+	return a
 }
 
 // reach is how bad it is that one address does not answer.
@@ -339,8 +404,12 @@ func starttlsMissing(f *Facts, v Visit) []verdict {
 		return []verdict{f.tooShort(v, false)}
 	}
 	one := fail(clip(fault)).by(MXHost).as(f.wanted()).mend("give the server a certificate, and offer STARTTLS to everybody")
-	switch r, dane := f.tlsa(v.Host); {
-	case dane && r.Duty() != tlsa.Opportunistic:
+	dane := slices.ContainsFunc(f.hostsAt(v.Address.Addr()), func(name dns.Name) bool {
+		r, ok := f.tlsa(name)
+		return ok && r.Duty() != tlsa.Opportunistic
+	})
+	switch {
+	case dane:
 		one.severity, one.detail = Error, one.detail+"; its TLSA records say that there is TLS, so mail from senders with DANE waits"
 	case f.enforced():
 		one.detail += "; the MTA-STS policy wants TLS, so mail from senders that heed it waits"
@@ -476,11 +545,15 @@ func port25Blocked(f *Facts) []verdict {
 	}
 	reached := func(v Visit) bool { return v.Connected() }
 	open := slices.ContainsFunc(s.Controls, func(k Knock) bool { return k.Trouble == "" })
-	tried := slices.DeleteFunc(slices.Clone(s.Controls), func(k Knock) bool { return k.Addr.Is6() && k.Trouble == probe.NoWay })
+	tried := slices.DeleteFunc(slices.Clone(s.Controls), func(k Knock) bool {
+		return k.Addr.Is6() && (k.Trouble == probe.NoWay || k.Trouble == probe.Unreachable)
+	})
 	switch visited := slices.ContainsFunc(s.Visits, func(v Visit) bool { return !v.Unasked }); {
+	case !visited && f.hostTrouble() != nil:
+		return f.hostTrouble()
 	case !visited:
 		return na("nobody was visited")
-	case open || slices.ContainsFunc(s.Visits, reached):
+	case open || slices.ContainsFunc(s.Visits, reached) || slices.ContainsFunc(s.Rungs, func(r Rung) bool { return r.Trouble == "" }):
 		return nil
 	case slices.ContainsFunc(tried, func(k Knock) bool { return k.Trouble == probe.Stopped }):
 		return []verdict{{status: Unknown, blame: Nobody, detail: "we stopped before it was known"}}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"syscall"
 
 	"mxward/internal/dns"
 	"mxward/internal/mailauth/lint"
@@ -77,14 +79,23 @@ func stsHTTPS(f *Facts) []verdict {
 		return []verdict{unknown(f, errNotAsked, PolicyHost, s.asked...)}
 	case s.none != "":
 		return na(s.none)
+	case errors.Is(f.MTASTS.RecordErr, mtasts.ErrTemporary): // whether there should be a policy is not known
+		return s.orElse(f, nil)
 	case !errors.As(f.MTASTS.PolicyErr, &e) || e.ID != "mtasts.https-error":
-		return nil
+		return s.orElse(f, nil)
 	case errors.Is(e, ErrNotRecorded):
 		return []verdict{unknown(f, e, PolicyHost, s.asked...)}
-	case !f.outsideHeard():
+	case !f.outsideHeard(), wayless(e):
 		return []verdict{unknown(f, e, PolicyHost, s.asked...).by(LocalNetwork)}
 	}
 	return []verdict{fail(clip(e.Error()), s.asked...).by(PolicyHost).mend("let the web server of mta-sts." + f.Domain.String() + " answer on port 443")}
+}
+
+// wayless reports whether this host has no way to any address of a server, as to IPv6 alone.
+func wayless(err error) bool {
+	var late interface{ Timeout() bool }
+	others := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, io.EOF)
+	return errors.Is(err, syscall.ENETUNREACH) && !others && !(errors.As(err, &late) && late.Timeout())
 }
 
 // outsideHeard: something on the internet answers this host, the resolver not counted.
@@ -112,7 +123,7 @@ func stsCertificate(f *Facts) []verdict {
 
 func mtastsChecks() []Check {
 	const rfc = "RFC 8461 "
-	return []Check{
+	return receiving([]Check{
 		row(stsRecord, "mtasts.txt-missing", "there is no MTA-STS record", Info, rfc+"§3.1"),
 		row(stsRecord, "mtasts.txt-multiple", "there are several MTA-STS records", Error, rfc+"§3.1"),
 		row(stsRecord, "mtasts.txt-syntax", "the MTA-STS record has a mistake", Error, rfc+"§3.1"),
@@ -133,7 +144,20 @@ func mtastsChecks() []Check {
 		row(stsPolicy, "mtasts.max-age-range", "the MTA-STS policy's age is out of range", Error, rfc+"§3.2"),
 		{"mtasts.id-stale", "the MTA-STS policy has changed and its id has not", Error, []string{rfc + "§3.1"}, stsStale},
 		row(stsPolicy, "mtasts.policy-without-txt", "there is an MTA-STS policy and no record", Error, rfc+"§3.1"),
+	})
+}
+
+// receiving makes rows about mail's way in, which is no matter of a domain that takes none.
+func receiving(rows []Check) []Check {
+	for i, c := range rows {
+		rows[i].judge = func(f *Facts) []verdict {
+			if f.takesNone() {
+				return na("no host takes mail for the domain")
+			}
+			return c.judge(f)
+		}
 	}
+	return rows
 }
 
 func tlsReports(f *Facts) survey {
@@ -153,12 +177,12 @@ func tlsReports(f *Facts) survey {
 
 func tlsrptChecks() []Check {
 	const rfc = "RFC 8460 "
-	return []Check{
+	return receiving([]Check{
 		row(tlsReports, "tlsrpt.missing", "nobody gets TLS reports", Notice, rfc+"§3"),
 		row(tlsReports, "tlsrpt.multiple", "there are several TLS-RPT records", Error, rfc+"§3"),
 		row(tlsReports, "tlsrpt.syntax", "the TLS-RPT record has a mistake", Error, rfc+"§3"),
 		row(tlsReports, "tlsrpt.rua-invalid", "an address for TLS reports is none", Error, rfc+"§3"),
-	}
+	})
 }
 
 // daneHosts is the TLSA records of the MX hosts. Whether they count is only known where the
@@ -203,6 +227,9 @@ func tlsaQuestion(host dns.Name) dns.Question {
 
 // daneDenial fails where the trouble is not ours: DANE's senders keep mail back then.
 func daneDenial(f *Facts) []verdict {
+	if f.takesNone() {
+		return na("no host takes mail for the domain")
+	}
 	var all []verdict
 	for _, h := range f.DANE.Hosts {
 		if h.State != tlsa.Trouble {

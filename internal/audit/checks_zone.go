@@ -77,14 +77,28 @@ func cnameAtApex(f *Facts) []verdict {
 // all of them are the alias's. At the apex, it is zone.cname-at-apex.
 func cnameCoexistence(f *Facts) []verdict {
 	var all []verdict
+	if f.MX.Err != nil {
+		all = append(all, unknown(f, f.MX.Err, ZoneServers, f.q(dns.TypeMX)))
+	}
+	for _, h := range f.inner() {
+		if h.err() != nil { // whether it is an alias is not known, at least for one type
+			all = append(all, unknown(f, h.err(), ZoneServers, addrQuestions(h.Name)...).at(h.Name.String()))
+		}
+	}
+	for _, name := range f.aliases() {
+		if !slices.ContainsFunc(f.Names.Besides, func(b Beside) bool { return b.Name == name }) {
+			all = append(all, f.zoneUnknown().at(name.String()))
+		}
+	}
 	for _, b := range f.Names.Besides {
 		var aliased, own []dns.Type
-		var asked []dns.Question
+		var asked, silent []dns.Question
 		for _, t := range besideTypes() {
 			h, q := b.Heard[t], dns.Question{Name: b.Name, Type: t}
 			end, found := dns.Target(h.Said.Answer, q)
 			switch {
 			case !h.serves():
+				silent = append(silent, q)
 				continue
 			case end != b.Name:
 				aliased = append(aliased, t)
@@ -93,13 +107,13 @@ func cnameCoexistence(f *Facts) []verdict {
 			}
 			asked = append(asked, q)
 		}
-		if len(aliased) > 0 && len(own) > 0 {
+		switch {
+		case len(aliased) > 0 && len(own) > 0:
 			all = append(all, fail(fmt.Sprintf("it is an alias for who asks for %s, and has %s records of its own", aliased[0], own[0]), asked...).
 				at(b.Name.String()).mend("drop the alias, or the rest"))
+		case len(silent) > 0:
+			all = append(all, f.zoneUnknown(silent...).at(b.Name.String()))
 		}
-	}
-	if len(all) == 0 && f.MX.Err != nil {
-		return []verdict{unknown(f, f.MX.Err, ZoneServers, f.q(dns.TypeMX))}
 	}
 	return all
 }
@@ -141,19 +155,36 @@ func danglingCNAME(f *Facts) []verdict {
 		case a.Name.IsZero():
 		case a.err() != nil:
 			all = append(all, unknown(f, a.err(), ZoneServers, a.questions()...).at(a.Name.String()))
-		case len(a.A.Aliases) == 0 || a.leads():
-		default:
-			text := fmt.Sprintf("it is an alias of %s, which has no address", a.A.Canonical)
-			switch {
-			case a.Free:
-				text = fmt.Sprintf("it is an alias of %s, and the domain %s does not exist: who registers it speaks for the name", a.A.Canonical, dmarc.ListOrg(a.A.Canonical))
-			case !a.A.Exists:
-				text = fmt.Sprintf("it is an alias of %s, which does not exist", a.A.Canonical)
-			}
-			all = append(all, fail(text, a.questions()...).at(a.Name.String()).mend("drop it", Change{"delete", a.Name.FQDN() + " CNAME " + a.A.firstTarget().FQDN()}))
+		case len(a.A.Aliases) > 0 && !a.leads():
+			all = append(all, f.dangling(a).at(a.Name.String()))
 		}
 	}
 	return all
+}
+
+// dangling judges an alias at whose end there is nothing. Where another resolver was asked, that is
+// its word, which the servers there confirm or not.
+func (f *Facts) dangling(a Alias) verdict {
+	asked := append(a.questions(), addrQuestions(a.A.Canonical)...)
+	text := "which has no address"
+	switch {
+	case len(a.Direct.Records) > 0:
+		return verdict{status: Unknown, blame: LocalResolver, detail: fmt.Sprintf("the resolver says that %s, the end of the alias, is not there, and the servers there have it", a.A.Canonical), asked: asked}
+	case a.Free:
+		text = fmt.Sprintf("and the domain %s does not exist: who registers it speaks for the name", dmarc.ListOrg(a.A.Canonical))
+	case !a.A.Exists:
+		text = "which does not exist"
+	}
+	v := fail(fmt.Sprintf("it is an alias of %s, %s", a.A.Canonical, text), asked...).mend("drop it", Change{"delete", a.Name.FQDN() + " CNAME " + a.A.firstTarget().FQDN()})
+	switch {
+	case !f.Server.IsValid():
+		return v
+	case a.Direct.Err != nil:
+		v.detail += fmt.Sprintf("; so says the resolver %s, and nobody else could be asked", f.Server.Addr())
+		return v.sure(Single)
+	}
+	v.detail += fmt.Sprintf("; so say the resolver %s and the servers there", f.Server.Addr())
+	return v.sure(Confirmed)
 }
 
 // ttls calls with the times of the records that mail asks for, as the zone's servers have them; a
@@ -173,6 +204,23 @@ func (f *Facts) ttls(see func(dns.Type, time.Duration)) {
 	}
 }
 
+// ttlTypes are those whose times are looked at.
+func ttlTypes() []dns.Type { return []dns.Type{dns.TypeMX, dns.TypeTXT} }
+
+// unheard gives a verdict for each type of which no server of the zone says anything.
+func (f *Facts) unheard() (all []verdict) {
+	heard := map[dns.Type]bool{}
+	for _, s := range f.Zone.Servers {
+		heard[dns.TypeMX], heard[dns.TypeTXT] = heard[dns.TypeMX] || s.MX.serves(), heard[dns.TypeTXT] || s.TXT.serves()
+	}
+	for _, t := range ttlTypes() {
+		if !heard[t] {
+			all = append(all, f.zoneUnknown(f.q(t)))
+		}
+	}
+	return all
+}
+
 func ttlLow(f *Facts) []verdict {
 	least := map[dns.Type]time.Duration{}
 	f.ttls(func(t dns.Type, ttl time.Duration) {
@@ -180,8 +228,8 @@ func ttlLow(f *Facts) []verdict {
 			least[t] = ttl
 		}
 	})
-	var all []verdict
-	for _, t := range []dns.Type{dns.TypeMX, dns.TypeTXT} {
+	all := f.unheard()
+	for _, t := range ttlTypes() {
 		if ttl, ok := least[t]; ok && ttl < shortTTL {
 			all = append(all, fail(fmt.Sprintf("the %s records are kept for %.0f seconds: when the zone's servers are gone for a moment, so are they, and with them mail", t, ttl.Seconds()), f.q(t)).
 				mend("an hour or more is usual, but for the time of a change"))
@@ -193,8 +241,8 @@ func ttlLow(f *Facts) []verdict {
 func ttlHigh(f *Facts) []verdict {
 	most := map[dns.Type]time.Duration{}
 	f.ttls(func(t dns.Type, ttl time.Duration) { most[t] = max(most[t], ttl) })
-	var all []verdict
-	for _, t := range []dns.Type{dns.TypeMX, dns.TypeTXT} {
+	all := f.unheard()
+	for _, t := range ttlTypes() {
 		if most[t] > longTTL {
 			all = append(all, fail(fmt.Sprintf("the %s records are kept for %.1f days: a mistake in them lasts as long", t, most[t].Hours()/24), f.q(t)).mend("a day is enough"))
 		}

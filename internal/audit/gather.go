@@ -15,7 +15,6 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/blocklist"
-	"mxward/internal/mailauth/dkim"
 	"mxward/internal/mailauth/dmarc"
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/mailauth/spf"
@@ -57,6 +56,8 @@ type Auditor struct {
 	Senders []netip.Addr
 	// Origins say which networks addresses are in; zero leaves that out.
 	Origins Origins
+	// Web looks for the file of autoconfig; nil leaves it out.
+	Web *WebLook
 	// Registry says when a domain's registration ends; nil leaves that out.
 	Registry func(ctx context.Context, domain dns.Name) (time.Time, error)
 	// SMTP visits the MX hosts; nil leaves them out, and so with every check that needs them.
@@ -73,7 +74,7 @@ type Auditor struct {
 	// Plan is the site's plan, to compare with; nil for none. PlanKey is the key that its
 	// reports are signed with, or nil.
 	Plan    *site.Plan
-	PlanKey *dkim.Key
+	PlanKey *OwnKey
 	// Message is one that was shown; nil for none.
 	Message *Message
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
@@ -113,7 +114,7 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	g.more(ctx)
 	// Now, since a denial in a signed zone answers for its neighbours too (RFC 8198): what denies
 	// these names must not stand in for what mail asks for.
-	g.all(ctx, g.where(g.programs, "autoconf"), g.where(g.challenges, "acme"), g.where(g.names, "zone", "autoconf"))
+	g.all(ctx, g.where(g.programs, "autoconf"), g.where(g.challenges, "acme"), g.where(g.names, "zone", "autoconf"), g.where(g.autoconfig, "autoconf.autoconfig-missing"))
 	g.all(ctx, g.secondOpinion, g.where(g.wildDirectly, "zone"), g.where(g.besides, "zone"))
 	g.ourSideAgain(ctx)
 	f.Log, f.Packets = append(g.rec.sorted(), f.common...), g.rec.packets

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -38,6 +39,8 @@ type Alias struct {
 	Host
 	// Free: the domain that it leads into does not exist, and so anybody can register it.
 	Free bool
+	// Direct is what the servers at its end say, where another resolver says that there is nothing.
+	Direct Fact[netip.Addr]
 }
 
 // Wild is what stands at a name that was made up.
@@ -82,7 +85,32 @@ func (g *gatherer) alias(ctx context.Context, label string) Alias {
 		a.AAAA = fact(dns.LookupAddrsOf(ctx, g.rec, name, dns.TypeAAAA))
 	}
 	a.Free = a.A.Err == nil && !a.A.Exists && len(a.A.Aliases) > 0 && g.free(ctx, a.A.Canonical)
+	if len(a.A.Aliases) > 0 && len(a.addrs()) == 0 && a.err() == nil && g.Server.IsValid() {
+		a.Direct = g.atTheEnd(ctx, a.A.Canonical)
+	}
 	return a
+}
+
+// atTheEnd asks the servers of the zone that a name is in for its addresses.
+func (g *gatherer) atTheEnd(ctx context.Context, name dns.Name) Fact[netip.Addr] {
+	if g.Asker == nil || len(g.Roots) == 0 {
+		return Fact[netip.Addr]{Err: errNotAsked}
+	}
+	z := g.walk(ctx, name, 0)
+	if z.free() {
+		return Fact[netip.Addr]{} // the servers above deny the whole domain
+	}
+	servers := g.addressesOf(ctx, z.Referral, 0)
+	for _, h := range z.Parents {
+		if len(z.Referral.Servers) == 0 && h.serves() { // who was asked first has the zone itself
+			servers = append(servers, h.Server)
+		}
+	}
+	said, ok := g.addrsFrom(ctx, servers, name)
+	if !ok {
+		said.Err = fmt.Errorf("no server of %s answers", name)
+	}
+	return said
 }
 
 // free reports whether the domain that a name is in does not exist. Another resolver's word alone
@@ -129,25 +157,34 @@ func (g *gatherer) wildDirectly(ctx context.Context) {
 // seen the alias sees nothing else there.
 func (g *gatherer) besides(ctx context.Context) {
 	f := g.facts
-	var names []dns.Name
-	for _, h := range append([]Host{f.Own}, f.Hosts...) {
-		apex := h.Name == f.Zone.Name
-		alias := len(h.A.Aliases)+len(h.AAAA.Aliases) > 0 || h.Name == f.Domain && len(f.MX.Aliases)+len(f.TXT.Aliases) > 0
-		if alias && !apex && f.inZone(h.Name) && !slices.Contains(names, h.Name) && len(names) < maxBesides {
-			names = append(names, h.Name)
-		}
-	}
 	i := slices.IndexFunc(f.Zone.Servers, func(s Server) bool { return s.SOA.serves() })
 	if i < 0 {
 		return
 	}
-	for _, name := range names {
+	for _, name := range f.aliases() {
 		b := Beside{name, map[dns.Type]Heard{}}
 		for _, t := range besideTypes() {
 			b.Heard[t] = g.rec.ask(ctx, f.Zone.Servers[i].SOA.Server, "udp", dns.Question{Name: name, Type: t})
 		}
 		f.Names.Besides = append(f.Names.Besides, b)
 	}
+}
+
+// inner gives the domain and its MX hosts as far as they are names inside of the zone; at its apex
+// an alias is another fault.
+func (f *Facts) inner() []Host {
+	return slices.DeleteFunc(append([]Host{f.Own}, f.Hosts...), func(h Host) bool { return h.Name == f.Zone.Name || !f.inZone(h.Name) })
+}
+
+// aliases gives those of them that are aliases for who asks for one type, as many as are looked at.
+func (f *Facts) aliases() (names []dns.Name) {
+	for _, h := range f.inner() {
+		alias := len(h.A.Aliases)+len(h.AAAA.Aliases) > 0 || h.Name == f.Domain && len(f.MX.Aliases)+len(f.TXT.Aliases) > 0
+		if alias && !slices.Contains(names, h.Name) && len(names) < maxBesides {
+			names = append(names, h.Name)
+		}
+	}
+	return names
 }
 
 func besideTypes() []dns.Type { return []dns.Type{dns.TypeA, dns.TypeAAAA, dns.TypeMX, dns.TypeTXT} }

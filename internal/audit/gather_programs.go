@@ -32,6 +32,7 @@ type Programs struct {
 	Targets      []Host
 	Certs        []Cert
 	CertsAsked   bool
+	Pages        []Page // where the file of autoconfig may be; none where nobody was to look
 }
 
 // Service is the SRV records of one service.

@@ -23,7 +23,11 @@ const (
 // SMTP is what came of the visits to the MX hosts.
 type SMTP struct {
 	Visits []Visit // each address once
-	Left   int     // addresses that are too many to visit
+	// Named are sessions with the same addresses by other names of MX hosts, for the sake of the
+	// certificates, where there is TLS.
+	Named []Visit
+	Left  int    // addresses that are too many to visit
+	Rungs []Rung // addresses where the plan wants no mail taken, which are not visited
 	// Controls are knocks at port 25 of hosts elsewhere, where no MX host took a connection.
 	Controls   []Knock
 	ControlErr error // a control could not even be looked up
@@ -42,7 +46,7 @@ type Knock struct {
 	probe.Step
 }
 
-// smtp visits each address of the MX hosts once.
+// smtp visits each address of the MX hosts once, and shakes hands there by their other names.
 func (g *gatherer) smtp(ctx context.Context) {
 	if g.SMTP == nil {
 		return
@@ -51,8 +55,11 @@ func (g *gatherer) smtp(ctx context.Context) {
 	defer cancel()
 	s := &SMTP{}
 	g.facts.SMTP = s
-	targets := g.targets(s)
-	sessions := g.SMTP.Visits(ctx, targets)
+	targets, named := g.targets(s)
+	var sessions []probe.Session
+	g.all(ctx, func(ctx context.Context) { sessions = g.SMTP.Visits(ctx, append(targets, named...)) }, func(ctx context.Context) { g.rungs(ctx, s) })
+	s.named(g.rec, sessions[len(targets):], named)
+	sessions = sessions[:len(targets)]
 	for _, session := range sessions {
 		s.Visits = append(s.Visits, Visit{Session: session, Own: Host{Name: ownName(session)}})
 		g.rec.note(exchangeOf(session))
@@ -72,12 +79,32 @@ func (g *gatherer) smtp(ctx context.Context) {
 	}
 }
 
-// targets gives the addresses to visit, by the first host that has each.
-func (g *gatherer) targets(s *SMTP) []probe.Target {
-	var targets []probe.Target
+// named keeps what was seen by other names. On a tape of old, each address has one session.
+func (s *SMTP) named(rec *recorder, sessions []probe.Session, targets []probe.Target) {
+	for i, session := range sessions {
+		switch {
+		case session.Host != targets[i].Host:
+			s.Named = append(s.Named, Visit{Session: probe.Session{Host: targets[i].Host, Address: session.Address}, Unasked: true})
+		case session.OffersTLS() || session.End().Trouble != "": // else it is that of the first name
+			s.Named = append(s.Named, Visit{Session: session})
+			rec.note(exchangeOf(session))
+		}
+	}
+}
+
+// targets gives the addresses to visit, by the first host that has each, and those hosts beside it.
+func (g *gatherer) targets(s *SMTP) (targets, named []probe.Target) {
 	seen := map[netip.Addr]bool{}
 	for _, h := range g.facts.Hosts {
+		if _, closed := g.facts.closed(h.Name); closed {
+			continue
+		}
 		for _, addr := range h.addrs() {
+			one := probe.Target{Host: h.Name, Addr: addr, Domain: g.facts.Domain}
+			beside := func(t probe.Target) bool { return t.Addr == addr && t.Host != h.Name }
+			if slices.ContainsFunc(targets, beside) && len(named) < maxVisits && !slices.Contains(named, one) {
+				named = append(named, one)
+			}
 			if seen[addr] || !g.allowed(addr) {
 				continue
 			}
@@ -86,10 +113,10 @@ func (g *gatherer) targets(s *SMTP) []probe.Target {
 				s.Left++
 				continue
 			}
-			targets = append(targets, probe.Target{Host: h.Name, Addr: addr, Domain: g.facts.Domain})
+			targets = append(targets, one)
 		}
 	}
-	return targets
+	return targets, named
 }
 
 // unasked gives the addresses that nobody connects to, lest a domain's records make us talk to

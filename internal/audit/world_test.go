@@ -119,6 +119,7 @@ type animal struct {
 	alone        bool                         // nobody but the resolver can be reached
 	rtt          time.Duration                // of each server
 	dark         bool                         // this host has no network
+	astray       string                       // routers know no host there; * is everywhere
 	alsoAt       string                       // and there
 	noTCP        string                       // this one takes no TCP
 	slow         time.Duration                // of the resolver
@@ -136,8 +137,11 @@ type animal struct {
 	profile      Profile // "" is Mail
 	plan         string  // a site's plan
 	planKey      *dkim.Key
+	keyAge       time.Duration // since its file was written; 0: nobody knows
 	message      string
-	policy       http.Handler // the web server of MTA-STS
+	policy       http.Handler      // the web server of MTA-STS
+	web          map[string]string // what is served for mail programs, by URL; nil: nobody looks
+	noWeb        error             // why it cannot be connected to
 	badCert      bool
 	issuer       string       // of its certificate
 	forward      dns.Resolver // the resolver is this one, behind an address
@@ -153,6 +157,7 @@ type animal struct {
 	origins      bool                                               // origin.example.net and origin6.example.net know networks
 	registered   time.Duration                                      // how long the registration lasts from now
 	registry     error                                              // what it says instead
+	between      func(dns.Resolver) dns.Resolver                    // what it makes of answers
 	refuses      string                                             // what the resolver says SERVFAIL to
 	rootLasts    time.Duration                                      // of the root's signatures from now
 	smtp         func(*probetest.Authority) probetest.Net           // the MX hosts, where they are visited
@@ -304,6 +309,9 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 		if a.dark || a.alone && !strings.HasPrefix(address, resolverAt) {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.ENETUNREACH}
 		}
+		if a.astray == "*" || a.astray != "" && strings.HasPrefix(address, a.astray+":") {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: syscall.EHOSTUNREACH}
+		}
 		return n.Dial(ctx, network, address)
 	}
 
@@ -321,7 +329,15 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 		return r
 	}
 	auditor := &Auditor{Resolver: own(), Asker: own(), Roots: []netip.AddrPort{netip.MustParseAddrPort(rootAt + ":53")}, Selectors: a.selectors, Lists: a.lists, Certs: a.certs}
-	auditor.PlanKey = a.planKey
+	if a.planKey != nil {
+		auditor.PlanKey = &OwnKey{Key: *a.planKey}
+		if a.keyAge != 0 {
+			auditor.PlanKey.Written = time.Now().Add(-a.keyAge)
+		}
+	}
+	if a.web != nil {
+		auditor.Web = &WebLook{Wrap: func(http.RoundTripper) http.RoundTripper { return site80(a.web) }}
+	}
 	if a.plan != "" {
 		p, err := site.Parse([]byte(a.plan), "mxward.toml")
 		if err != nil {
@@ -343,6 +359,9 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 		}
 		if a.strips {
 			r = stripped(r)
+		}
+		if a.between != nil {
+			r = a.between(r)
 		}
 		if a.refuses != "" {
 			r = refusing(r, dns.MustName(a.refuses))
@@ -372,7 +391,7 @@ func (a animal) worldOn(t *testing.T, n *dnstest.Net) *Auditor {
 			auditor.Controls = append(auditor.Controls, dns.MustName(name))
 		}
 	}
-	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }}
+	auditor.MTASTS = &mtasts.Fetcher{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, cmp.Or(a.noWeb, io.EOF) }}
 	if a.policy != nil {
 		auditor.MTASTS = webServer(t, a.policy, a.badCert, a.issuer)
 	}

@@ -53,7 +53,7 @@ func spfZoo() []animal {
 		spfIs("a wide network", "v=spf1 ip4:8.0.0.0/8 -all", "spf.too-broad"),
 		spfIs("a private network", "v=spf1 ip4:10.0.0.0/24 -all", "spf.private-range"),
 		spfIs("a term twice", "v=spf1 mx mx -all", "spf.duplicate-term"),
-		{why: "neither mail nor senders", drop: []string{"@ MX", "@ TXT", "_dmarc"}, add: "@ TXT \"v=spf1 -all\"\n_dmarc TXT \"v=DMARC1; p=reject; rua=mailto:d@mx1.example.com\"\n", fails: "mx.missing"},
+		{why: "neither mail nor senders", drop: []string{"@ MX", "@ TXT", "_dmarc"}, add: "@ TXT \"v=spf1 -all\"\n_dmarc TXT \"v=DMARC1; p=reject; rua=mailto:d@mx1.example.com\"\n", fails: "mx.missing", gone: "mtasts.txt-missing"},
 		{why: "an include whose servers are silent: a third party's", drop: []string{"@ TXT"}, add: "@ TXT \"v=spf1 include:spf.dark.example.net -all\"\n",
 			net: "dark.example NS ns.dark.example\nns.dark.example A 203.0.113.9\n", unknown: "spf.include-none@third-party spf.lookups-exceeded@third-party"},
 	}

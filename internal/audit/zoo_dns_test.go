@@ -173,12 +173,12 @@ func mx(why, lines, fails, gone string) animal {
 
 func mxZoo() []animal {
 	return []animal{
-		mx("no MX and no address", "", "mx.missing dmarc.rua-no-mail", ""),
+		mx("no MX and no address", "", "mx.missing dmarc.rua-no-mail", "mtasts.txt-missing"),
 		mx("no MX and an address", "@ A 192.0.2.25\n", "mx.implicit mx.no-ipv6 ptr.not-confirmed", "ptr.not-confirmed"),
-		mx("a null MX, and others may send", "@ MX 0 .\n", "mx.null mx.null-but-sends dmarc.rua-no-mail", ""),
-		{why: "a null MX and nobody sends", drop: []string{"@ MX", "@ TXT", "_dmarc"}, add: "@ MX 0 .\n@ TXT \"v=spf1 -all\"\n_dmarc TXT \"v=DMARC1; p=none; rua=mailto:d@example.com\"\n", anyMore: true, fails: "mx.null"},
+		mx("a null MX, and others may send", "@ MX 0 .\n", "mx.null mx.null-but-sends dmarc.rua-no-mail", "mtasts.txt-missing"),
+		{why: "a null MX and nobody sends", drop: []string{"@ MX", "@ TXT", "_dmarc"}, add: "@ MX 0 .\n@ TXT \"v=spf1 -all\"\n_dmarc TXT \"v=DMARC1; p=none; rua=mailto:d@example.com\"\n", anyMore: true, fails: "mx.null", gone: "mtasts.txt-missing"},
 		mx("a null MX beside another", "@ MX 0 .\n@ MX 10 mx1\n", "mx.null-mixed", ""),
-		mx("a null MX with a preference", "@ MX 10 .\n", "mx.null mx.null-nonzero-pref mx.null-but-sends dmarc.rua-no-mail", ""),
+		mx("a null MX with a preference", "@ MX 10 .\n", "mx.null mx.null-nonzero-pref mx.null-but-sends dmarc.rua-no-mail", "mtasts.txt-missing"),
 		mx("an address in an MX record", "@ MX 10 mx1\n@ MX 20 192.0.2.25.\n", "mx.ip-literal", ""),
 		mx("an MX record with an underscore", "@ MX 10 mx1\n@ MX 20 my_host\nmy_host A 192.0.2.25\n", "mx.invalid-name mx.same-address", ""),
 		mx("an MX record with an alias", "@ MX 10 mail\nmail CNAME mx1\n", "mx.cname", ""),

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/zone"
@@ -144,6 +145,9 @@ func planZoo() []animal {
 		{why: "the policy is new and the id is old", plan: testing, add: sts, policy: policy(of("testing")), gone: "mtasts.txt-missing", fails: "mtasts.id-stale mtasts.mode-testing plan.drift"},
 		{why: "the policy and the id are the plan's", plan: testing, add: strings.Replace(sts, "2026", planned.ID(), 1), policy: policy(of("testing")), gone: "mtasts.txt-missing", fails: "mtasts.mode-testing"},
 		{why: "the plan's key", plan: reports, planKey: zooKey(), fails: "dkim.ed25519-only"},
+		{why: "the plan's key is two years old", plan: reports, planKey: zooKey(), keyAge: 730 * 24 * time.Hour, fails: "dkim.key-old dkim.ed25519-only", blamed: "dkim.key-old@zone@s1._domainkey.example.com"},
+		{why: "the plan's key is of last week", plan: reports, planKey: zooKey(), keyAge: 7 * 24 * time.Hour, fails: "dkim.ed25519-only"},
+		{why: "the servers fail at the plan's key", plan: reports, planKey: zooKey(), keyAge: 730 * 24 * time.Hour, turn: failing(dns.TypeTXT, "s1._domainkey.example.com"), unknown: "dkim.key-old@zone-ns@s1._domainkey.example.com"},
 		{why: "another key than the plan's", plan: reports, planKey: zooKey(), drop: []string{"s1._domainkey"}, add: "s1._domainkey TXT \"v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\"\n",
 			fails: "dkim.mismatch-with-plan dkim.ed25519-only"},
 		{why: "SPF leaves out the host that reports", plan: reports, planKey: zooKey(), drop: []string{"@ TXT"}, add: "@ TXT \"v=spf1 a:mx2.example.com -all\"\n",

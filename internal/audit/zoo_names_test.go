@@ -104,7 +104,7 @@ func autoconfZoo() []animal {
 		{why: "no autoconfig", drop: []string{"autoconfig"}, fails: "autoconf.autoconfig-missing"},
 		{why: "no autodiscover", drop: []string{"autodiscover"}, fails: "autoconf.autodiscover-missing"},
 		{why: "autodiscover by SRV", drop: []string{"autodiscover"}, add: "_autodiscover._tcp SRV 0 0 443 mx1\n"},
-		{why: "a domain without mailboxes needs none of it", drop: []string{"@ MX", "@ TXT", "_imaps._tcp", "autoconfig", "autodiscover"}, add: "@ MX 0 .\n@ TXT \"v=spf1 -all\"\n", fails: "mx.null dmarc.rua-no-mail"},
+		{why: "a domain without mailboxes needs none of it", drop: []string{"@ MX", "@ TXT", "_imaps._tcp", "autoconfig", "autodiscover"}, add: "@ MX 0 .\n@ TXT \"v=spf1 -all\"\n", fails: "mx.null dmarc.rua-no-mail", gone: "mtasts.txt-missing"},
 		{why: "the servers fail at the SRV records", drop: []string{"_imaps._tcp"}, turn: failing(dns.TypeSRV, "_pop3._tcp.example.com"), unknown: "autoconf.srv-missing@zone-ns"},
 		cert("a certificate of the host", certOf("mx1.example.com", time.Hour), ""),
 		cert("a certificate of the domain", certOf("example.com", time.Hour), ""),

@@ -114,7 +114,9 @@ func smtpZoo() []animal {
 			blamed: "net.port25-blocked@local-network", unknown: "smtp.unreachable@local-network@" + mx1At},
 		{why: "no MX host answers, and nobody is there to compare with", smtp: lost(probetest.ErrLost, all...), unknown: "net.port25-blocked@local-network smtp.unreachable@local-network@" + mx1At},
 		{why: "no IPv6 here", smtp: lost(syscall.ENETUNREACH, mx1AtV6), unknown: "smtp.unreachable@local-network@" + mx1AtV6},
-		{why: "no way to one host, and to others there is", smtp: lost(syscall.EHOSTUNREACH, mx2At), unknown: "smtp.unreachable@unknown@" + mx2At},
+		{why: "no way to one host, and to others there is", smtp: lost(syscall.ENETUNREACH, mx2At), unknown: "smtp.unreachable@unknown@" + mx2At},
+		{why: "a router knows no such host, and leads to others", fails: "smtp.unreachable", smtp: lost(syscall.EHOSTUNREACH, mx2At), blamed: "smtp.unreachable@mx-host@" + mx2At},
+		{why: "no router leads to any MX host", smtp: lost(syscall.EHOSTUNREACH, all...), unknown: "smtp.unreachable@local-network@" + mx2At},
 		{why: "this host refuses us", smtp: second("", "", plain(&probetest.Host{Says: says("greeting", "554 5.7.1 you are on a list")})).smtp, unknown: "smtp.unreachable@unknown@" + mx2At + " smtp.open-relay@unknown@" + mx2At},
 
 		with(second("no greeting", "", plain(&probetest.Host{Says: says("greeting", probetest.Drop)})), func(a *animal) { a.unknown = "smtp.banner-missing@unknown@" + mx2At }),
@@ -266,6 +268,12 @@ func TestSeverities(t *testing.T) {
 		{"one address of a host", "smtp.unreachable", mx1AtV6, animal{smtp: lost(syscall.ECONNREFUSED, mx1AtV6)}, Warning},
 		{"one host of two", "smtp.unreachable", mx2At, animal{smtp: lost(syscall.ECONNREFUSED, mx2At)}, Error},
 		{"all", "smtp.unreachable", mx2At, animal{smtp: lost(syscall.ECONNREFUSED, mx1At, mx1AtV6, mx2At)}, Critical},
+		{"all, as routers say", "smtp.unreachable", mx2At, animal{controls: "control.net second.net", net: zooControls, smtp: mailHosts(func(_ *probetest.Authority, n probetest.Net) {
+			for _, at := range []string{mx1At, mx1AtV6, mx2At} {
+				n[at] = &probetest.Host{Err: syscall.EHOSTUNREACH}
+			}
+			n[otherAt] = &probetest.Host{}
+		})}, Error},
 		{"all but one that we cannot see", "smtp.unreachable", mx2At, animal{smtp: mailHosts(func(_ *probetest.Authority, n probetest.Net) {
 			n[mx1At], n[mx2At], n[mx1AtV6] = &probetest.Host{Err: syscall.ECONNREFUSED}, &probetest.Host{Err: syscall.ECONNREFUSED}, &probetest.Host{Err: syscall.ENETUNREACH}
 		})}, Error},
@@ -408,6 +416,8 @@ func TestSides(t *testing.T) {
 		{"refused, and no control was asked", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}}, MXHost},
 		{"refused, and the controls could not be looked up", SMTP{Visits: []Visit{dead(mx2At, probe.Refused)}, ControlErr: errors.New("no")}, LocalNetwork},
 		{"no way to anybody", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay)}}, LocalNetwork},
+		{"a router knows no such host, nor another", SMTP{Visits: []Visit{dead(mx2At, probe.Unreachable)}}, LocalNetwork},
+		{"a router knows no such host, though another was met", SMTP{Visits: []Visit{dead(mx2At, probe.Unreachable), met}}, MXHost},
 		{"no way, though another host was met", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay), met}}, Nobody},
 		{"no way, though a control was met", SMTP{Visits: []Visit{dead(mx2At, probe.NoWay)}, Controls: []Knock{knock(otherAt)}}, Nobody},
 		{"no way, and who was met is of the other family", SMTP{Visits: []Visit{dead(mx1AtV6, probe.NoWay), met}}, LocalNetwork},

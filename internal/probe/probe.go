@@ -38,6 +38,7 @@ const (
 	connectPatience = 15 * time.Second // four SYN packets of Linux
 	quitPatience    = 5 * time.Second
 	atOnce          = 10 // hosts at the same time
+	maxNames        = 3  // sessions with one address, each by another name and after the other
 	maxChain        = 16 // certificates that are kept
 	maxChainOctets  = 64 << 10
 	smtpPort        = 25 // RFC 5321 §4.5.4.2
@@ -54,13 +55,16 @@ type Trouble string
 
 // The troubles.
 const (
-	Refused  Trouble = "refused"  // by a packet that came back: the host's answer, or a filter's
-	TimedOut Trouble = "timeout"  // nothing came, or not all of it; Step.TookMS says how long we waited
-	NoWay    Trouble = "no-way"   // our own network has no way to the host
-	Closed   Trouble = "closed"   // the host hung up
-	Protocol Trouble = "protocol" // what came is no SMTP
-	BadTLS   Trouble = "tls"      // the handshake failed
-	Stopped  Trouble = "stopped"  // we were told to stop
+	Refused  Trouble = "refused" // by a packet that came back: the host's answer, or a filter's
+	TimedOut Trouble = "timeout" // nothing came, or not all of it; Step.TookMS says how long we waited
+	NoWay    Trouble = "no-way"  // our own network has no way to the host
+	// Unreachable: a router on the way says that the host is not there (RFC 792, RFC 4443 §3.1), or
+	// our own gateway or the host itself on our own link does not answer. Others tell which.
+	Unreachable Trouble = "unreachable"
+	Closed      Trouble = "closed"   // the host hung up
+	Protocol    Trouble = "protocol" // what came is no SMTP
+	BadTLS      Trouble = "tls"      // the handshake failed
+	Stopped     Trouble = "stopped"  // we were told to stop
 )
 
 // Session is what came of one visit.
@@ -117,26 +121,24 @@ type Prober struct {
 	Limit time.Duration                                                        // of one session; 0: Limit
 }
 
-// Target is one host to visit. A host of several names is visited by one of them.
+// Target is one host to visit.
 type Target struct {
 	Host   dns.Name // zero for an address literal
 	Addr   netip.Addr
 	Domain dns.Name // whose mail it takes
 }
 
-// Visits goes to all targets, several at the same time, and to each address once. The sessions
-// are in the order of the targets. What panics in a visit panics here, where somebody can say so.
+// Visits goes to all targets, several at the same time, and to each address once. An address that
+// has several names, and TLS, is then asked for its certificate by each of the others (RFC 6066 §3),
+// one after the other; where there is no TLS, what came of the first visit holds for all of them. The
+// sessions are in the order of the targets. What panics in a visit panics here, where somebody can
+// say so.
 func (p *Prober) Visits(ctx context.Context, targets []Target) []Session {
 	sessions := make([]Session, len(targets))
-	first := map[netip.Addr]int{}
 	turns := make(chan struct{}, atOnce)
 	faults := make(chan string, len(targets))
 	var all sync.WaitGroup
-	for i, t := range targets {
-		if _, again := first[t.Addr]; again {
-			continue
-		}
-		first[t.Addr] = i
+	for _, same := range byAddress(targets) {
 		all.Go(func() {
 			turns <- struct{}{}
 			defer func() {
@@ -145,7 +147,7 @@ func (p *Prober) Visits(ctx context.Context, targets []Target) []Session {
 					faults <- fmt.Sprintf("%v\n%s", v, debug.Stack())
 				}
 			}()
-			sessions[i] = p.Visit(ctx, t)
+			p.visitAll(ctx, targets, same, sessions)
 		})
 	}
 	all.Wait()
@@ -154,21 +156,72 @@ func (p *Prober) Visits(ctx context.Context, targets []Target) []Session {
 		panic(fault)
 	default:
 	}
-	for i, t := range targets {
-		sessions[i] = sessions[first[t.Addr]]
-	}
 	return sessions
+}
+
+// byAddress groups targets, by where they stand.
+func byAddress(targets []Target) (groups [][]int) {
+	at := map[netip.Addr]int{}
+	for i, t := range targets {
+		group, known := at[t.Addr]
+		if !known {
+			group = len(groups)
+			at[t.Addr], groups = group, append(groups, nil)
+		}
+		groups[group] = append(groups[group], i)
+	}
+	return groups
+}
+
+// visitAll goes to one address.
+func (p *Prober) visitAll(ctx context.Context, targets []Target, same []int, sessions []Session) {
+	by := map[dns.Name]Session{}
+	for n, i := range same {
+		t := targets[i]
+		first := sessions[same[0]]
+		session, known := by[t.Host]
+		switch {
+		case n == 0:
+			session = p.Visit(ctx, t)
+			by[t.Host] = session
+		case known:
+		case first.TLS == nil:
+			session = first
+			session.Host = t.Host
+		case len(by) == maxNames:
+			session = p.spared(t, first.Began)
+		default:
+			session = p.session(ctx, t, func(v *visit) { v.introduce() })
+			by[t.Host] = session
+		}
+		sessions[i] = session
+	}
+}
+
+// spared is the session that was not held with an address which was asked by enough names.
+func (p *Prober) spared(t Target, at time.Time) Session {
+	step := Step{Stage: mail.StageConnect, Lines: []string{}, Trouble: Stopped, Error: fmt.Sprintf("an address is visited by no more than %d names", maxNames)}
+	return Session{Host: t.Host, Address: p.place(t.Addr), Began: at, Steps: []Step{step}}
 }
 
 // Visit goes to one host: greeting, EHLO, STARTTLS where it is offered and EHLO again, then the
 // question whether it would take mail from a stranger to a stranger, which ends with RSET, and
 // QUIT. The end of ctx, or of the time, is the end of the session.
 func (p *Prober) Visit(ctx context.Context, t Target) Session {
+	return p.session(ctx, t, func(v *visit) {
+		if v.introduce() {
+			v.ask(foreign(t.Host, t.Domain))
+		}
+	})
+}
+
+// session does something over a connection, and says goodbye.
+func (p *Prober) session(ctx context.Context, t Target, do func(*visit)) Session {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Limit, Limit))
 	defer cancel()
 	v := &visit{prober: p, ctx: ctx, session: Session{Host: t.Host, Address: p.place(t.Addr), Began: time.Now().UTC(), Steps: []Step{}}}
 	if v.connect() {
-		v.talk(t)
+		v.talk(do)
 	}
 	v.session.TookMS = since(v.session.Began)
 	return v.session
@@ -231,16 +284,14 @@ func (v *visit) over(conn net.Conn) {
 	v.replies = smtp.NewReplies(v.heard)
 }
 
-func (v *visit) talk(t Target) {
+func (v *visit) talk(do func(*visit)) {
 	raw := v.conn
 	defer raw.Close()
 	if end, ok := v.ctx.Deadline(); ok {
 		_ = raw.SetDeadline(end)
 	}
 	defer context.AfterFunc(v.ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })()
-	if v.introduce() {
-		v.ask(foreign(t.Host, t.Domain))
-	}
+	do(v)
 	if last := v.session.last(); last.Trouble == "" {
 		_ = raw.SetDeadline(time.Now().Add(quitPatience))
 		v.say(mail.StageQuit, "QUIT")
@@ -331,6 +382,8 @@ func troubleOf(ctx context.Context, err error) Trouble {
 		return TimedOut
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Refused
+	case errors.Is(err, syscall.EHOSTUNREACH):
+		return Unreachable
 	case noWay(err):
 		return NoWay
 	case errors.Is(err, smtp.ErrProtocol):
@@ -350,7 +403,7 @@ func troubleOf(ctx context.Context, err error) Trouble {
 // filter that drops in silence cannot be told from a host that does.
 func noWay(err error) bool {
 	for _, local := range []error{
-		syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EACCES, syscall.EPERM,
+		syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT, syscall.EACCES, syscall.EPERM,
 	} {
 		if errors.Is(err, local) {
 			return true

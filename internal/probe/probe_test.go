@@ -49,6 +49,7 @@ func TestSession(t *testing.T) {
 		{"reset", func() *probetest.Host { return &probetest.Host{Err: syscall.ECONNRESET} }, "connect refused 0", ""},
 		{"silence", func() *probetest.Host { return &probetest.Host{Err: probetest.ErrLost} }, "connect timeout 0", ""},
 		{"no way", func() *probetest.Host { return &probetest.Host{Err: syscall.ENETUNREACH} }, "connect no-way 0", ""},
+		{"a router knows no host there", func() *probetest.Host { return &probetest.Host{Err: syscall.EHOSTUNREACH} }, "connect unreachable 0", ""},
 		{"no socket", func() *probetest.Host { return &probetest.Host{Err: syscall.EMFILE} }, "connect no-way 0", ""},
 		{"421", func() *probetest.Host { return &probetest.Host{Says: says("greeting", "421 4.3.2 too busy")} }, "greeting  421", "QUIT"},
 		{"554", func() *probetest.Host { return &probetest.Host{Says: says("greeting", "554 no mail here")} }, "greeting  554", "QUIT"},
@@ -262,6 +263,42 @@ func TestVisits(t *testing.T) {
 		got := p.Visits(t.Context(), []Target{target, {Host: target.Host, Addr: netip.MustParseAddr("192.0.2.26")}, target})
 		if len(got) != 3 || !got[0].Listens() || got[1].Connected() || !reflect.DeepEqual(got[0], got[2]) || len(h.Said()) != 5 {
 			t.Errorf("%v, %v", got, h.Said())
+		}
+	})
+}
+
+// TestNames: an address of several names shows each its certificate, one after the other, and is
+// not visited by very many.
+func TestNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca := probetest.NewAuthority(t)
+		names := []string{"mx1.example.com", "mx2.example.com", "mx3.example.com", "mx4.example.com"}
+		h := &probetest.Host{TLS: ca.Chosen(60*24*time.Hour, names...)}
+		p := Prober{Hello: "check.example.net", Dial: probetest.Net{at: h}.Dial, Roots: ca.Roots()}
+		var targets []Target
+		for _, name := range append(names, names[1]) {
+			targets = append(targets, Target{Host: dns.MustName(name), Addr: netip.MustParseAddr(at)})
+		}
+		got := p.Visits(t.Context(), targets)
+		for i, s := range got {
+			switch {
+			case s.Host != targets[i].Host:
+				t.Errorf("%s: it is %s's", targets[i].Host, s.Host)
+			case i == maxNames && (s.TLS != nil || s.End().Trouble != Stopped):
+				t.Errorf("%s: %+v", s.Host, s.End())
+			case i != maxNames && (s.TLS == nil || s.TLS.PKIX(s.Host, s.Began) != nil):
+				t.Errorf("%s: %v", s.Host, s.Transcript())
+			}
+		}
+		said := strings.Join(h.Said(), " ")
+		if strings.Count(said, "STARTTLS") != maxNames || strings.Count(said, "MAIL") != 1 || strings.Count(said, "QUIT") != maxNames {
+			t.Errorf("%s", said)
+		}
+		plain := &probetest.Host{}
+		p.Dial = probetest.Net{at: plain}.Dial
+		got = p.Visits(t.Context(), targets)
+		if !got[1].Listens() || got[1].Host != targets[1].Host || strings.Count(strings.Join(plain.Said(), " "), "EHLO") != 1 {
+			t.Errorf("%+v, %v", got[1], plain.Said())
 		}
 	})
 }

@@ -158,8 +158,8 @@ func shown(f *audit.Facts, host dns.Name, addr netip.Addr) *Certificate {
 	if f.SMTP == nil {
 		return nil
 	}
-	for _, v := range f.SMTP.Visits {
-		if v.Address.Addr() != addr || v.TLS == nil || v.TLS.Leaf() == nil {
+	for _, v := range slices.Concat(f.SMTP.Visits, f.SMTP.Named) {
+		if v.Address.Addr() != addr || v.Host != host || v.TLS == nil || v.TLS.Leaf() == nil {
 			continue
 		}
 		leaf := v.TLS.Leaf()

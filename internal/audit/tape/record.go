@@ -103,6 +103,11 @@ func (r *Recorder) Begin(a *audit.Auditor, domain dns.Name) (taped *audit.Audito
 		fetcher.Wrap = func(next http.RoundTripper) http.RoundTripper { return recordedWeb{live, next} }
 		b.MTASTS = &fetcher
 	}
+	if a.Web != nil {
+		web := *a.Web
+		web.Wrap = func(next http.RoundTripper) http.RoundTripper { return recordedWeb{live, next} }
+		b.Web = &web
+	}
 	return &b, func() { r.put(head{kindEnd, domain}) }
 }
 

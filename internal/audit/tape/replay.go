@@ -233,6 +233,9 @@ func (t *Tape) Auditor(domain dns.Name) *audit.Auditor {
 	if asked.MTASTS {
 		a.MTASTS = &mtasts.Fetcher{AllowLoopback: asked.Loopback, Wrap: func(http.RoundTripper) http.RoundTripper { return played }}
 	}
+	if asked.Autoconfig {
+		a.Web = &audit.WebLook{Wrap: func(http.RoundTripper) http.RoundTripper { return played }}
+	}
 	return a
 }
 

@@ -58,6 +58,7 @@ type Asked struct {
 	Controls     []dns.Name       `json:"controls"`
 	Certificates bool             `json:"certificates"`
 	MTASTS       bool             `json:"mtasts"`
+	Autoconfig   bool             `json:"autoconfig"` // its file; false in recordings of old
 	Loopback     bool             `json:"loopback"`
 	Plan         bool             `json:"plan"`    // it was compared with one, which is not here
 	Message      bool             `json:"message"` // one was shown, which is not here
@@ -67,7 +68,7 @@ func askedBy(a *audit.Auditor) Asked {
 	asked := Asked{
 		Server: a.Server, Direct: a.Asker != nil, Roots: none(a.Roots), Bogus: a.Bogus, Selectors: none(a.Selectors), Senders: none(a.Senders),
 		Lists: []dns.Name{}, OriginsV4: a.Origins.V4, OriginsV6: a.Origins.V6, Registry: a.Registry != nil,
-		SMTP: a.SMTP != nil, Controls: none(a.Controls), Certificates: a.Certs != nil, MTASTS: a.MTASTS != nil,
+		SMTP: a.SMTP != nil, Controls: none(a.Controls), Certificates: a.Certs != nil, MTASTS: a.MTASTS != nil, Autoconfig: a.Web != nil,
 		Loopback: a.AllowLoopback, Plan: a.Plan != nil, Message: a.Message != nil,
 	}
 	for _, l := range a.Lists {

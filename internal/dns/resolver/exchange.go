@@ -380,6 +380,8 @@ func socketError(err error) error {
 	switch {
 	case isLocal(err):
 		return &serverError{fault: faultLocal, said: cause(err).Error(), err: err}
+	case errors.Is(err, syscall.EHOSTUNREACH): // a router's word, or nobody's at our own gateway: as with silence, others tell
+		return &serverError{fault: faultSilent, said: cause(err).Error(), err: err}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return &serverError{fault: faultSilent, said: "connection refused", err: err, heard: true}
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded),
@@ -394,7 +396,7 @@ func socketError(err error) error {
 // localErrors come from this host's own network: no route, no address, no socket, or a
 // packet filter. No server can be blamed for one.
 var localErrors = [...]error{
-	syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT,
+	syscall.ENETUNREACH, syscall.ENETDOWN, syscall.EADDRNOTAVAIL, syscall.EAFNOSUPPORT,
 	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EACCES, syscall.EPERM, syscall.EINVAL,
 }
 

@@ -229,6 +229,19 @@ func (a *Authority) Server(lasts time.Duration, names ...string) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS10, Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw, a.cert.Raw}, PrivateKey: key, Leaf: leaf}}}
 }
 
+// Chosen is the TLS of a host that has a certificate for each of the names, and shows whoever asks
+// by one (SNI) that one's; whoever asks by none, or another, the first.
+func (a *Authority) Chosen(lasts time.Duration, names ...string) *tls.Config {
+	a.t.Helper()
+	all := map[string]*tls.Config{}
+	for _, name := range names {
+		all[name] = a.Server(lasts, name)
+	}
+	first := all[names[0]].Clone()
+	first.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) { return all[hello.ServerName], nil }
+	return first
+}
+
 func (a *Authority) sign(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
