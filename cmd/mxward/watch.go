@@ -240,6 +240,7 @@ func (f *watchFlags) check(first *audit.Auditor) func(context.Context, dns.Name)
 			a = first // it could be made, and a file that it needs is gone
 		}
 		a.Plan, a.PlanKey, a.Probes, a.Registry = first.Plan, first.PlanKey, first.Probes, first.Registry
+		a.Web = nil // like the watch of serve
 		r := f.look(ctx, a, domain)
 		r.Profile = f.profile
 		f.ignore(r.Findings)
