@@ -251,7 +251,7 @@ func (f *checkFlags) auditor() (*audit.Auditor, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &audit.Auditor{Resolver: own, Asker: own, Checks: f.checks, Probes: &audit.Probes{}, Selectors: f.selectors, AllowLoopback: own.AllowLoopback}
+	a := &audit.Auditor{Resolver: own, Asker: own, Wanted: audit.Want(f.checks), Probes: &audit.Probes{}, Selectors: f.selectors, AllowLoopback: own.AllowLoopback}
 	if f.server != "" {
 		if a.Server, err = parseServer(f.server); err != nil {
 			return nil, err

@@ -32,7 +32,9 @@ func spfText(f *Facts) survey {
 }
 
 // spfTree is the record with all that it includes.
-func spfTree(f *Facts) survey {
+func spfTree(f *Facts) survey { return f.once("spfTree", spfTreeAnew) }
+
+func spfTreeAnew(f *Facts) survey {
 	s := survey{findings: f.SPF.Findings(), err: f.SPF.Undetermined(), theirs: ZoneServers, asked: []dns.Question{f.q(dns.TypeTXT)}}
 	if f.TXT.Err == nil {
 		s.findings = append(s.findings, almostSPF(f)...)
@@ -108,7 +110,9 @@ func spfChecks() []Check {
 }
 
 // dmarcRecord is the record that applies, and what stands in its place.
-func dmarcRecord(f *Facts) survey {
+func dmarcRecord(f *Facts) survey { return f.once("dmarcRecord", dmarcRecordAnew) }
+
+func dmarcRecordAnew(f *Facts) survey {
 	s := survey{findings: f.DMARC.Findings, theirs: ZoneServers, asked: []dns.Question{f.below("_dmarc", dns.TypeTXT)}}
 	for _, step := range f.DMARC.Steps {
 		if name, err := step.Domain.Child("_dmarc"); err == nil && len(step.Records) > 0 {

@@ -149,7 +149,9 @@ func needSignatures(judge func(*Facts, dns.Signature) []verdict) func(*Facts) []
 	})
 }
 
-func bimiRecord(f *Facts) survey {
+func bimiRecord(f *Facts) survey { return f.once("bimiRecord", bimiRecordAnew) }
+
+func bimiRecordAnew(f *Facts) survey {
 	s := survey{err: f.BIMI.Err, theirs: ZoneServers, asked: []dns.Question{f.below("default._bimi", dns.TypeTXT)}}
 	if s.err != nil {
 		return s

@@ -37,7 +37,9 @@ func stsPolicy(f *Facts) survey {
 	return s
 }
 
-func stsAll(f *Facts) survey {
+func stsAll(f *Facts) survey { return f.once("stsAll", stsAllAnew) }
+
+func stsAllAnew(f *Facts) survey {
 	s := survey{theirs: ZoneServers, asked: []dns.Question{f.below("_mta-sts", dns.TypeTXT)}}
 	if f.MTASTS == nil {
 		s.err = errNotAsked
@@ -160,7 +162,9 @@ func receiving(rows []Check) []Check {
 	return rows
 }
 
-func tlsReports(f *Facts) survey {
+func tlsReports(f *Facts) survey { return f.once("tlsReports", tlsReportsAnew) }
+
+func tlsReportsAnew(f *Facts) survey {
 	q := f.below("_smtp._tls", dns.TypeTXT)
 	s := survey{err: f.TLSRPT.Err, theirs: ZoneServers, asked: []dns.Question{q}}
 	if s.err == nil {
@@ -187,7 +191,9 @@ func tlsrptChecks() []Check {
 
 // daneHosts is the TLSA records of the MX hosts. Whether they count is only known where the
 // resolver validates.
-func daneHosts(f *Facts) survey {
+func daneHosts(f *Facts) survey { return f.once("daneHosts", daneHostsAnew) }
+
+func daneHostsAnew(f *Facts) survey {
 	s := survey{findings: f.DANE.Findings, err: f.DANE.Undetermined(), theirs: MXHost, asked: daneQuestions(f)}
 	if f.DANE.HostsErr != nil {
 		s.theirs = ZoneServers

@@ -79,7 +79,7 @@ func TestCommonAsksOnce(t *testing.T) {
 		auditor := animal{}.world(t)
 		count := &counter{Asker: auditor.Asker}
 		auditor.Asker, auditor.Common = count, &Common{}
-		auditor.Checks = slices.DeleteFunc(Checks(), func(c Check) bool { return c.ID == "deleg.axfr-open" })
+		auditor.Wanted = Want(slices.DeleteFunc(Checks(), func(c Check) bool { return c.ID == "deleg.axfr-open" }))
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() { auditor.Gather(t.Context(), dns.MustName("example.com")) })

@@ -65,7 +65,8 @@ type Facts struct {
 	Plan         *Planned                    // nil without a plan
 	Shown        *Shown                      // nil where no message of the domain was shown
 
-	common []Exchange // what was asked for many domains
+	common  []Exchange        // what was asked for many domains
+	surveys map[string]survey // of one judgment
 }
 
 // Fact is one typed answer, or why there is none.

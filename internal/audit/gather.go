@@ -80,8 +80,8 @@ type Auditor struct {
 	// AllowLoopback asks servers on loopback and private addresses, as in a lab; otherwise
 	// no domain's records make us talk to this host or network.
 	AllowLoopback bool
-	// Checks are those that will be judged: what others alone need is not asked for. Nil is all.
-	Checks []Check
+	// Wanted says what will be judged: what other checks alone need is not asked for. Nil is all.
+	Wanted Wanted
 	// Common is what the audits of many domains share; nil asks all for each.
 	Common *Common
 	// Probes is what the lists' test entries have said; nil asks them for each domain.
@@ -160,7 +160,7 @@ type gatherer struct {
 
 // wants reports whether one of these ids or areas is to be judged.
 func (g *gatherer) wants(words ...string) bool {
-	return g.Checks == nil || slices.ContainsFunc(g.Checks, func(c Check) bool { return slices.Contains(words, c.ID) || slices.Contains(words, c.Area()) })
+	return g.Wanted == nil || slices.ContainsFunc(words, func(word string) bool { return g.Wanted[word] })
 }
 
 // where leaves a gatherer out unless a check is wanted that needs it.

@@ -30,6 +30,18 @@ type Check struct {
 	judge func(f *Facts) []verdict
 }
 
+// Wanted is a set of ids, and of the areas that they are in.
+type Wanted map[string]bool
+
+// Want gives the ids and areas of checks.
+func Want(checks []Check) Wanted {
+	w := Wanted{}
+	for _, c := range checks {
+		w[c.ID], w[c.Area()] = true, true
+	}
+	return w
+}
+
 // Checked reports whether Judge says anything about the id.
 func (c Check) Checked() bool { return c.judge != nil }
 
@@ -109,6 +121,8 @@ func (f *Facts) judge(checks []Check, take func(Check, []verdict)) {
 	if !slices.IsSortedFunc(checks, byID) {
 		checks = slices.SortedStableFunc(slices.Values(checks), byID)
 	}
+	own := *f
+	f, own.surveys = &own, map[string]survey{}
 	st := f.standing()
 	if st.absent { // whoever asks for other checks alone shall not read that nothing was found
 		checks = withAbsence(checks)

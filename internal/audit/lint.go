@@ -21,6 +21,19 @@ type survey struct {
 	change   func(lint.Finding) []Change // records to paste, where they are known; may be nil
 }
 
+// once makes a survey for the first of the rows that need it, and gives it to the others of the
+// same judgment. None of them changes it.
+func (f *Facts) once(name string, look func(*Facts) survey) survey {
+	s, ok := f.surveys[name]
+	if !ok {
+		s = look(f)
+		if f.surveys != nil {
+			f.surveys[name] = s
+		}
+	}
+	return s
+}
+
 // linted makes the judge of a row out of a survey. none is why the row does not apply.
 func linted(id string, look func(*Facts) survey) func(*Facts) []verdict {
 	return func(f *Facts) []verdict {
