@@ -163,12 +163,12 @@ func (g *gatherer) wants(words ...string) bool {
 	return g.Wanted == nil || slices.ContainsFunc(words, func(word string) bool { return g.Wanted[word] })
 }
 
-// where leaves a gatherer out unless a check is wanted that needs it.
+// where gives a gatherer if a check is wanted that needs it, and otherwise nil.
 func (g *gatherer) where(gather func(context.Context), words ...string) func(context.Context) {
 	if g.wants(words...) {
 		return gather
 	}
-	return func(context.Context) {}
+	return nil
 }
 
 // noSuch is a label that nobody has.
@@ -177,25 +177,36 @@ func (a *Auditor) noSuch() string { return cmp.Or(a.NoSuch, NewNoSuch()) }
 // NewNoSuch makes up a label.
 func NewNoSuch() string { return "mxward-" + strings.ToLower(rand.Text()) }
 
-// all does things at the same time. What panics there panics here, where somebody can say so.
+// all does things at the same time, the last of them here. Nil is nothing to do. What panics there
+// panics here, where somebody can say so.
 func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
 	var all sync.WaitGroup
-	panics := make(chan any, len(things))
-	for _, do := range things {
-		all.Go(func() {
-			defer func() {
-				if v := recover(); v != nil {
-					panics <- fmt.Sprintf("%v\n%s", v, debug.Stack())
-				}
-			}()
-			do(ctx)
-		})
+	var once sync.Once
+	var panicked any
+	run := func(thing func(context.Context)) {
+		defer func() {
+			if v := recover(); v != nil {
+				once.Do(func() { panicked = fmt.Sprintf("%v\n%s", v, debug.Stack()) })
+			}
+		}()
+		thing(ctx)
+	}
+	var last func(context.Context)
+	for _, thing := range things {
+		if thing == nil {
+			continue
+		}
+		if before := last; before != nil {
+			all.Go(func() { run(before) })
+		}
+		last = thing
+	}
+	if last != nil {
+		run(last)
 	}
 	all.Wait()
-	select {
-	case v := <-panics:
-		panic(v)
-	default:
+	if panicked != nil {
+		panic(panicked)
 	}
 }
 

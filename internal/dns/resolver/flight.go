@@ -7,17 +7,16 @@ import (
 	"time"
 )
 
-// flights lets several askers of one thing share one piece of work. The work belongs to
-// nobody in particular: it goes on as long as one asker waits, and stops when the last
-// one has gone.
+// flights lets several askers of one thing share one piece of work. Who asks first does it,
+// in a goroutine that is there already and has a stack; the others wait.
 type flights[K comparable, V any] struct {
-	most int // who may wait for one piece of work; 0 for any number
+	most int // who may ask for one piece of work; 0 for any number
 
 	mu sync.Mutex
 	m  map[K]*flight[V]
 }
 
-// errCrowded is the error of who comes when most wait already.
+// errCrowded is the error of who comes when most have asked already.
 var errCrowded = errors.New("too many wait for the same answer")
 
 type flight[V any] struct {
@@ -26,29 +25,63 @@ type flight[V any] struct {
 	done    chan struct{}
 	value   V
 	err     error
+	left    bool // whose work it was went away before the end
 }
 
-// do gives the result of work, which is started unless it runs already. The work has a
-// context of its own that ends after limit, or when it calls the function that goes with it;
-// do returns ctx's error if ctx ends first. Work must not panic.
+// do gives the result of work, which the first asker does. It has a context of its own that
+// ends after limit, with the asker's ctx (as if cancelled: that the asker had little time says
+// nothing of the work), or when it calls the function that goes with it. If the asker goes
+// away while others wait, the next of them begins anew: what was found out by then is in the
+// cache. do returns ctx's error if ctx ends first. Work must not panic.
 func (g *flights[K, V]) do(ctx context.Context, key K, limit time.Duration, work func(context.Context, context.CancelFunc) (V, error)) (V, error) {
-	if err := ctx.Err(); err != nil {
-		var none V
-		return none, err
+	var none V
+	for ctx.Err() == nil {
+		f, first := g.enter(key)
+		switch {
+		case f == nil:
+			return none, errCrowded
+		case first:
+			return g.lead(ctx, key, f, limit, work)
+		}
+		select {
+		case <-f.done:
+			if !f.left {
+				return f.value, f.err
+			}
+		case <-ctx.Done():
+			g.mu.Lock()
+			f.waiters--
+			g.mu.Unlock()
+		}
 	}
-	f := g.join(ctx, key, limit, work)
-	if f == nil {
-		var none V
-		return none, errCrowded
+	return none, ctx.Err()
+}
+
+// enter is board for no more than most.
+func (g *flights[K, V]) enter(key K) (f *flight[V], first bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f := g.m[key]; f != nil && g.most > 0 && f.waiters >= g.most {
+		return nil, false
 	}
-	select {
-	case <-f.done:
-		return f.value, f.err
-	case <-ctx.Done():
-		g.leave(key, f)
+	return g.board(key, nil)
+}
+
+func (g *flights[K, V]) lead(ctx context.Context, key K, f *flight[V], limit time.Duration, work func(context.Context, context.CancelFunc) (V, error)) (V, error) {
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	stay := context.AfterFunc(ctx, cancel)
+	f.value, f.err = work(own, cancel)
+	f.left = !stay() && f.err != nil
+	g.mu.Lock()
+	g.remove(key, f)
+	g.mu.Unlock()
+	close(f.done)
+	if f.left {
 		var none V
 		return none, ctx.Err()
 	}
+	return f.value, f.err
 }
 
 // here is do for work that is short: who asks first does it itself, which spares a
@@ -60,7 +93,9 @@ func (g *flights[K, V]) here(ctx context.Context, key K, work func(*hangup) (V, 
 		return none, err
 	}
 	h := &hangup{}
+	g.mu.Lock()
 	f, first := g.board(key, h.now)
+	g.mu.Unlock()
 	if !first {
 		select {
 		case <-f.done:
@@ -122,10 +157,8 @@ func (h *hangup) err() error {
 	return nil
 }
 
-// board gives the flight for key, and whether it begins now.
+// board gives the flight for key, and whether it begins now. The lock is held.
 func (g *flights[K, V]) board(key K, cancel context.CancelFunc) (f *flight[V], first bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	if f := g.m[key]; f != nil {
 		f.waiters++
 		return f, false
@@ -136,34 +169,6 @@ func (g *flights[K, V]) board(key K, cancel context.CancelFunc) (f *flight[V], f
 	f = &flight[V]{waiters: 1, cancel: cancel, done: make(chan struct{})}
 	g.m[key] = f
 	return f, true
-}
-
-func (g *flights[K, V]) join(ctx context.Context, key K, limit time.Duration, work func(context.Context, context.CancelFunc) (V, error)) *flight[V] {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if f := g.m[key]; f != nil {
-		if g.most > 0 && f.waiters >= g.most {
-			return nil
-		}
-		f.waiters++
-		return f
-	}
-	if g.m == nil {
-		g.m = map[K]*flight[V]{}
-	}
-	// The first asker's values are kept, its end is not.
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-	f := &flight[V]{waiters: 1, cancel: cancel, done: make(chan struct{})}
-	g.m[key] = f
-	go func() {
-		defer cancel()
-		f.value, f.err = work(own, cancel)
-		g.mu.Lock()
-		g.remove(key, f)
-		g.mu.Unlock()
-		close(f.done)
-	}()
-	return f
 }
 
 func (g *flights[K, V]) leave(key K, f *flight[V]) {

@@ -238,8 +238,55 @@ func TestFlights(t *testing.T) {
 		if _, err := g.do(t.Context(), "b", 10*time.Millisecond, work); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
+		// Who does the work leaves: one of those who wait begins anew, for all of them.
+		runs = 0
+		soon, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := g.do(soon, "c", time.Minute, work); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		began := time.Now()
+		for range 5 {
+			all.Go(func() {
+				if n, err := g.do(t.Context(), "c", time.Minute, work); n != 2 || err != nil || time.Since(began) != 1500*time.Millisecond {
+					t.Errorf("%d, %v after %s", n, err, time.Since(began))
+				}
+			})
+		}
+		all.Wait()
+		if runs != 2 {
+			t.Errorf("%d runs, want 2", runs)
+		}
 		if len(g.m) != 0 {
 			t.Errorf("%d flights are left", len(g.m))
+		}
+	})
+}
+
+// To the work, the end of its asker's time is no end of its own.
+func TestFlightLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g flights[string, int]
+		for _, tt := range []struct {
+			asker, limit time.Duration
+			want         error
+		}{
+			{time.Second, time.Minute, context.Canceled},
+			{time.Minute, time.Second, context.DeadlineExceeded},
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), tt.asker)
+			_, _ = g.do(ctx, "a", tt.limit, func(ctx context.Context, _ context.CancelFunc) (int, error) {
+				<-ctx.Done()
+				if ctx.Err() != tt.want {
+					t.Errorf("%s, %s: %v, want %v", tt.asker, tt.limit, ctx.Err(), tt.want)
+				}
+				return 0, ctx.Err()
+			})
+			cancel()
 		}
 	})
 }
