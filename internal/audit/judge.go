@@ -109,8 +109,13 @@ func Faults(f *Facts, checks []Check) (faults []Finding, counts map[Status]int) 
 		for _, v := range verdicts {
 			counts[v.status]++
 		}
-		verdicts = slices.DeleteFunc(verdicts, func(v verdict) bool { return v.status != Fail && v.status != Unknown })
-		faults = append(faults, f.findings(c, verdicts)...)
+		first := len(faults)
+		for _, v := range verdicts {
+			if v.status == Fail || v.status == Unknown {
+				faults = append(faults, f.finding(c, v))
+			}
+		}
+		byTarget(faults[first:])
 	})
 	return faults, counts
 }
@@ -127,13 +132,14 @@ func (f *Facts) judge(checks []Check, take func(Check, []verdict)) {
 	if st.absent { // whoever asks for other checks alone shall not read that nothing was found
 		checks = withAbsence(checks)
 	}
+	pass := []verdict{{status: Pass}} // for all: nobody changes it
 	for _, c := range checks {
 		if !c.Checked() {
 			continue
 		}
 		verdicts := f.put(c, st)
 		if len(verdicts) == 0 {
-			verdicts = []verdict{{status: Pass}}
+			verdicts = pass
 		}
 		take(c, worst(c, verdicts))
 	}
@@ -156,8 +162,12 @@ func (f *Facts) findings(c Check, verdicts []verdict) []Finding {
 	for _, v := range verdicts {
 		all = append(all, f.finding(c, v))
 	}
-	slices.SortStableFunc(all, func(a, b Finding) int { return strings.Compare(a.Target, b.Target) })
+	byTarget(all)
 	return all
+}
+
+func byTarget(all []Finding) {
+	slices.SortStableFunc(all, func(a, b Finding) int { return strings.Compare(a.Target, b.Target) })
 }
 
 // worst leaves out what is too many; what fails comes first.
@@ -181,15 +191,23 @@ func worst(c Check, verdicts []verdict) []verdict {
 }
 
 // standing is what holds for whole areas of checks.
-type standing struct{ absent, suffix, hidden bool }
+type standing struct {
+	absent, suffix, hidden bool
+	special                bool // any of them
+}
 
 func (f *Facts) standing() standing {
-	return standing{f.absent(), f.suffix(), f.denied() || f.hides(f.Domain)}
+	st := standing{absent: f.absent(), suffix: f.suffix(), hidden: f.denied() || f.hides(f.Domain)}
+	st.special = st.absent || st.suffix || st.hidden
+	return st
 }
 
 // put asks a row, unless the domain does not exist: then nothing about it can be right or
 // wrong. A resolver that denies a domain whose servers know it has no say about it.
 func (f *Facts) put(c Check, st standing) []verdict {
+	if !st.special && c.Severity != outside {
+		return c.judge(f)
+	}
 	ours := slices.Contains([]string{"resolver", "net", "deleg", "soa"}, c.Area())
 	switch {
 	case c.Severity == outside:

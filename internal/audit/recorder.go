@@ -85,7 +85,7 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	if !ok {
 		k = &known{done: make(chan struct{})}
 		if r.known == nil {
-			r.known = map[dns.Question]*known{}
+			r.known = make(map[dns.Question]*known, 32) // about what a domain takes
 		}
 		r.known[q] = k
 	}

@@ -57,7 +57,7 @@ const (
 	MaxConcurrency     = 5000
 	lookAhead          = 4                    // lines read ahead for each domain under way, in ordered output
 	step               = 5 * time.Millisecond // from one domain at once to one more, at the start: nothing is known yet, and all would ask the same servers
-	slower             = 4                    // by how much fewer at once are asked again
+	slower             = 2                    // by how much fewer at once are asked again
 	pause              = 5 * time.Second      // before a domain is asked again, at least
 )
 
