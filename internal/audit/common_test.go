@@ -32,6 +32,7 @@ func failed(findings []Finding) string {
 func TestCommonZoo(t *testing.T) {
 	for _, a := range zoo() {
 		t.Run(a.why, func(t *testing.T) {
+			a.oldSignature = a.oldAlgorithm // of many domains, only those that have signatures are asked for keys
 			look := func(t *testing.T) {
 				domain := "example.com"
 				if a.domain != "" {

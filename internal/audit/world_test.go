@@ -131,6 +131,7 @@ type animal struct {
 	strips       bool          // the resolver takes signatures away
 	credulous    bool          // it validates nothing
 	oldAlgorithm bool
+	oldSignature bool // by such a key
 	noDS         bool
 	ds           string
 	selectors    []string
@@ -415,7 +416,7 @@ func (a animal) turned(z *zone.Zone) dns.Resolver {
 			switch {
 			case q.Type == dns.TypeDNSKEY:
 				answer.Answer = append(answer.Answer[:len(answer.Answer):len(answer.Answer)], old)
-			case q.Type == dns.TypeSOA && q.DNSSEC && q.Name == dns.MustName("example.com"):
+			case a.oldSignature && q.Type == dns.TypeSOA && q.DNSSEC && q.Name == dns.MustName("example.com"):
 				answer.Answer = append(answer.Answer[:len(answer.Answer):len(answer.Answer)], signature)
 			}
 		}
