@@ -24,6 +24,7 @@ var rooms = map[string][]string{
 	"internal/dns/health":   {"internal/dns", "internal/dns/blocklist"}, // is a host's DNS fit for mail
 	// which lists there are, and what their answers mean: for all who ask one
 	"internal/dns/blocklist": {"internal/dns"},
+	"internal/durable":       {}, // files that last
 	// 2: one room, one matter
 	"internal/smtp":              {"internal/mail", "internal/dns"},
 	"internal/smtp/smtptest":     {"internal/mail", "internal/smtp", "internal/dns"}, // tests and lab
@@ -43,16 +44,16 @@ var rooms = map[string][]string{
 	"internal/site":              {"internal/mail", "internal/mailauth/mtasts", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
 	"internal/mailauth":          {"internal/dns", "internal/mail", "internal/mailauth/spf", "internal/mailauth/dkim", "internal/mailauth/arc", "internal/mailauth/dmarc"}, // one judgement of one message
 	// 3: rooms that join two
-	"internal/deliver": {"internal/dns", "internal/mail", "internal/smtp"},
+	"internal/deliver": {"internal/dns", "internal/durable", "internal/mail", "internal/smtp"},
 	// the checks of a domain from outside: facts, and a table that judges them
 	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/...", "internal/probe", "internal/site"}, // site: what the plan wants is compared with what is there
 	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf", "internal/probe"},                                           // how a report looks, in each format
 	"internal/rdap":            {"internal/dns"},                                                                                                        // when a registration ends, by registries over HTTPS
 	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
 	"internal/probe/probetest": {},                                                                                                                      // tests
-	"internal/scan":            {"internal/dns", "internal/audit", "internal/mailauth/dmarc"},                                                           // very many domains: lines in, results out
+	"internal/scan":            {"internal/dns", "internal/durable", "internal/audit", "internal/mailauth/dmarc"},                                       // very many domains: lines in, results out
 	"internal/scan/columns":    {"internal/audit", "internal/scan"},                                                                                     // their results as Parquet
-	"internal/watch":           {"internal/dns", "internal/audit", "internal/audit/render", "internal/mail", "internal/smtp"},                           // the site's own domains at intervals: what has changed, what ends soon
+	"internal/watch":           {"internal/dns", "internal/durable", "internal/audit", "internal/audit/render", "internal/mail", "internal/smtp"},       // the site's own domains at intervals: what has changed, what ends soon
 	"internal/edge":            {"internal/dns", "internal/mail", "internal/mailauth", "internal/smtp", "internal/queue", "internal/reputation", "internal/site"},
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"},                                                     // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/scan"},                   // scan: the jobs that machines share
@@ -67,7 +68,7 @@ var rooms = map[string][]string{
 	// the pages of those checks, built in so that the command can print them; no code
 	"docs/checks": {},
 	// 6: the commands
-	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/audit/...", "internal/rdap", "internal/scan/...", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/...", "internal/probe", "internal/watch"},
+	"cmd/mxward":  {"docs/checks", "docs/schema", "internal/app", "internal/durable", "internal/audit/...", "internal/rdap", "internal/scan/...", "internal/lab", "internal/deliver", "internal/site", "internal/dns/...", "internal/mail", "internal/queue", "internal/report", "internal/store", "internal/smtp", "internal/mailauth/...", "internal/probe", "internal/watch"},
 	"docs/schema": {}, // the published schemas, embedded
 	// test-only packages
 	"internal":      {},

@@ -16,6 +16,7 @@ import (
 	"mxward/internal/audit"
 	"mxward/internal/audit/render"
 	"mxward/internal/dns"
+	"mxward/internal/durable"
 )
 
 // checkFormats are the words of --format.
@@ -211,16 +212,7 @@ func (f *newFile) commit() error {
 	}
 	folder := filepath.Dir(f.path)
 	f.path = ""
-	return syncFolder(folder)
-}
-
-// syncFolder makes a rename last.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncFolder(folder)
 }
 
 func (f *newFile) drop() {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"mxward/internal/durable"
 	"mxward/internal/mail"
 )
 
@@ -80,7 +81,7 @@ func (m maildir) write(ctx context.Context, from mail.Path, to mail.Address, ope
 		os.Remove(tmp)
 		return fmt.Errorf("write to a maildir: %w", err)
 	}
-	if err := syncFolder(filepath.Join(folder, "new")); err != nil {
+	if err := durable.SyncFolder(filepath.Join(folder, "new")); err != nil {
 		return fmt.Errorf("write to a maildir: %w", err)
 	}
 	return nil
@@ -172,15 +173,7 @@ func makeFolder(path string) error {
 	if err := os.Mkdir(path, maildirMode); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return syncFolder(above)
-}
-
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return durable.SyncFolder(above)
 }
 
 // folderOf gives the recipient's folder, relative to the root and two deep: the domain,

@@ -2,13 +2,13 @@ package scan
 
 import (
 	"bufio"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+
+	"mxward/internal/durable"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,39 +91,15 @@ func lock(f *os.File, path string) error {
 }
 
 // writeHead writes it whole, or not at all.
-func writeHead(path string, head journalHead) (err error) {
+func writeHead(path string, head journalHead) error {
 	text, err := json.Marshal(head)
 	if err != nil {
 		return err
 	}
-	dir, base := filepath.Split(headFile(path))
-	dir = filepath.Clean(dir)
-	f, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
+	if err := durable.WriteFile(headFile(path), 0o644, append(text, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", headFile(path), err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write %s: %w", headFile(path), err), os.Remove(f.Name()))
-		}
-	}()
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), headFile(path)); err != nil {
-		return err
-	}
-	return syncFolder(dir)
-}
-
-// syncFolder makes new names in it last.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }
 
 var errNoJournal = errors.New("it is no journal of a scan")

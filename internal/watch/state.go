@@ -16,6 +16,7 @@ import (
 
 	"mxward/internal/audit"
 	"mxward/internal/dns"
+	"mxward/internal/durable"
 )
 
 // Schema names the document in which the state is kept; within a number, fields are only added.
@@ -208,7 +209,7 @@ func (f File) Load(context.Context) ([]byte, error) {
 
 // Save implements Store.
 func (f File) Save(_ context.Context, text []byte) error {
-	if err := f.replace(text); err != nil {
+	if err := durable.WriteFile(f.real(), 0o600, text); err != nil {
 		return fmt.Errorf("write the state of the watch: %w", err)
 	}
 	return nil
@@ -220,37 +221,6 @@ func (f File) real() string {
 		return real
 	}
 	return string(f)
-}
-
-func (f File) replace(text []byte) (err error) {
-	name := f.real()
-	dir, base := filepath.Dir(name), filepath.Base(name)
-	out, err := os.CreateTemp(dir, "."+base+".")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(out.Name())
-		}
-	}()
-	_, err = out.Write(text)
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(out.Name(), name); err != nil {
-		return err
-	}
-	return syncFolder(dir)
-}
-
-// syncFolder makes a rename last.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Lock keeps the file for this process until it ends or unlock is called. The lock is a file
