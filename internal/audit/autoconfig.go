@@ -50,6 +50,10 @@ type Page struct {
 // errNoAddress stands for a host without an address: nothing is served there.
 var errNoAddress = errors.New("it has no address")
 
+// errNearOnly stands for one whose addresses are all in networks of their own: no stranger's mail
+// program is served there.
+var errNearOnly = errors.New("it has only addresses that no other host can reach")
+
 // autoconfig looks for the file in the order of draft-ietf-mailmaint-autoconfig §4: at the name for
 // it and at the domain's own web server, over HTTPS and, where that gives none, over HTTP.
 func (g *gatherer) autoconfig(ctx context.Context) {
@@ -83,6 +87,8 @@ func (g *gatherer) page(ctx context.Context, p *Page) {
 	switch {
 	case err != nil:
 		p.Err = err
+	case len(addrs) == 0 && len(set.Records) > 0:
+		p.Err = errNearOnly
 	case len(addrs) == 0:
 		p.Err = errNoAddress
 	default:
@@ -156,7 +162,7 @@ func (w *WebLook) dial(ctx context.Context, network, address string, addrs []net
 func (p Page) gone() bool {
 	var cert *tls.CertificateVerificationError
 	switch {
-	case errors.Is(p.Err, errNoAddress), errors.Is(p.Err, syscall.ECONNREFUSED), errors.As(p.Err, &cert):
+	case errors.Is(p.Err, errNoAddress), errors.Is(p.Err, errNearOnly), errors.Is(p.Err, syscall.ECONNREFUSED), errors.As(p.Err, &cert):
 		return true
 	case p.Err != nil || p.Status == http.StatusRequestTimeout || p.Status == http.StatusTooManyRequests:
 		return false
@@ -169,6 +175,8 @@ func (p Page) String() string {
 	switch {
 	case errors.Is(p.Err, errNoAddress):
 		return p.Host.String() + " has no address"
+	case errors.Is(p.Err, errNearOnly):
+		return p.Host.String() + " has only addresses that no other host can reach"
 	case p.Err != nil:
 		return clip(p.Err.Error())
 	case p.Status == http.StatusOK:

@@ -1,10 +1,13 @@
 package dmarc
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/lint"
 )
 
 const mailHost = "example.com MX 10 mx.example.com.\nmx.example.com A 192.0.2.1\n"
@@ -62,5 +65,27 @@ func TestSurvey(t *testing.T) {
 				t.Errorf("%d questions", len(w.asked))
 			}
 		})
+	}
+}
+
+// TestSurveyOfMany: where many are surveyed, a record in the right place spares the questions for
+// those in the wrong one.
+func TestSurveyOfMany(t *testing.T) {
+	const twice = "_dmarc.example.com.example.com TXT \"v=DMARC1; p=none\"\n"
+	for _, tt := range []struct {
+		why, zone string
+		want      bool // the misplaced record is found
+	}{
+		{"none in the right place", mailHost + twice, true},
+		{"one there", mailHost + twice + "_dmarc.example.com TXT \"v=DMARC1; p=reject; rua=mailto:d@example.com\"\n", false},
+		{"one of no use there", mailHost + twice + "_dmarc.example.com TXT \"v=DMARC1; p=x\"\n", false},
+	} {
+		w := newWorld(t, tt.zone)
+		r := SurveyOfMany(t.Context(), w, dns.MustName("example.com"))
+		found := slices.ContainsFunc(r.Findings, func(f lint.Finding) bool { return f.ID == "dmarc.misplaced" })
+		asked := strings.Contains(fmt.Sprint(w.asked), "_dmarc.example.com.example.com")
+		if found != tt.want || asked != tt.want {
+			t.Errorf("%s: found %v, asked %v; %v", tt.why, found, asked, r.Findings)
+		}
 	}
 }
