@@ -171,32 +171,23 @@ func (g *gatherer) askToLead(ctx context.Context, servers []netip.AddrPort, q dn
 // askFirst asks the first of some servers, and the others where that does not do, or is not heard
 // soon.
 func (g *gatherer) askFirst(ctx context.Context, servers []netip.AddrPort, q dns.Question, does func(Heard) bool) []Heard {
-	var first, others []Heard
-	done := make(chan struct{}) // the first was heard, or is known to be silent
-	g.all(ctx, func(ctx context.Context) {
-		defer close(done)
-		first = g.askSome(ctx, servers[:1], q)
-	}, func(ctx context.Context) {
-		soon := time.NewTimer(heardSoon)
-		defer soon.Stop()
-		select {
-		case <-done:
-			if len(first) > 0 && does(first[0]) {
-				return
-			}
-		case <-soon.C:
-		}
+	var others []Heard
+	asked := make(chan any, 1)
+	soon := time.AfterFunc(heardSoon, func() {
+		defer func() { asked <- recover() }()
 		others = g.askSome(ctx, servers[1:], q)
 	})
-	return append(first, others...)
-}
-
-// askTCP asks over TCP, unless the server was heard that way lately for another zone.
-func (g *gatherer) askTCP(ctx context.Context, server netip.AddrPort, q dns.Question) Heard {
-	if heard, ok := g.Common.able(server); ok {
-		return heard
+	first := g.askSome(ctx, servers[:1], q)
+	if !soon.Stop() {
+		if fault := <-asked; fault != nil {
+			panic(fault)
+		}
+		return append(first, others...)
 	}
-	return g.rec.ask(ctx, server, "tcp", q)
+	if len(first) > 0 && does(first[0]) {
+		return first
+	}
+	return append(first, g.askSome(ctx, servers[1:], q)...)
 }
 
 // able gives that a server was heard over TCP.

@@ -103,7 +103,7 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	g := a.gatherer(f)
 	if g.Common != nil { // one after the other: what comes first spares questions to the rest
 		g.way(ctx) // the resolver may learn it
-		g.all(ctx, g.ourSide, g.zone, g.mx)
+		g.atOnce(ctx, g.zone, func(ctx context.Context) { g.all(ctx, g.ourSide, g.mx) })
 		g.deadZone()
 		g.all(ctx, g.records)
 	} else {
@@ -121,20 +121,27 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	return f
 }
 
-// records asks the resolver for what mail needs.
+// records asks the resolver for what mail needs. Hosts that are talked to, and not only asked for,
+// may take their time.
 func (g *gatherer) records(ctx context.Context) {
 	f, domain := g.facts, g.facts.Domain
-	g.all(ctx,
-		g.mailHosts,
-		func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
-		func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
-		g.dmarc,
-		g.dkim, g.mtasts,
-		g.where(func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") }, "tlsrpt", "dnssec.bogus"),
-		func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
-		g.where(func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") }, "bimi", "dnssec.bogus"),
-		g.where(g.caa, "caa", "dnssec.bogus"), g.plan, g.message,
-	)
+	hosts, visits := g.mailHosts, (func(context.Context))(nil)
+	if g.SMTP != nil {
+		hosts, visits = nil, g.mailHosts
+	}
+	g.atOnce(ctx, visits, g.mtasts, func(ctx context.Context) {
+		g.all(ctx,
+			hosts,
+			func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
+			func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
+			g.dmarc,
+			g.dkim,
+			g.where(func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") }, "tlsrpt", "dnssec.bogus"),
+			func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
+			g.where(func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") }, "bimi", "dnssec.bogus"),
+			g.where(g.caa, "caa", "dnssec.bogus"), g.plan, g.message,
+		)
+	})
 }
 
 func (a *Auditor) gatherer(f *Facts) *gatherer {
@@ -177,9 +184,25 @@ func (a *Auditor) noSuch() string { return cmp.Or(a.NoSuch, NewNoSuch()) }
 // NewNoSuch makes up a label.
 func NewNoSuch() string { return "mxward-" + strings.ToLower(rand.Text()) }
 
-// all does things at the same time, the last of them here. Nil is nothing to do. What panics there
-// panics here, where somebody can say so.
+// all does things at the same time. Of many domains they come one after the other, in this
+// goroutine: enough is under way, and no server gets all questions about a domain at once. But as
+// soon as something was waited for in vain, the rest of the domain's waits together. Nil is nothing
+// to do.
 func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
+	for i, thing := range things {
+		switch {
+		case g.Common == nil || g.rec.trouble():
+			g.atOnce(ctx, things[i:]...)
+			return
+		case thing != nil:
+			thing(ctx)
+		}
+	}
+}
+
+// atOnce is all for what may take long, and for what waits for each other: always at the same
+// time, the last thing here. What panics there panics here, where somebody can say so.
+func (g *gatherer) atOnce(ctx context.Context, things ...func(context.Context)) {
 	var all sync.WaitGroup
 	var once sync.Once
 	var panicked any
@@ -247,7 +270,7 @@ func (g *gatherer) control(ctx context.Context) {
 			})
 		}
 	}
-	g.all(ctx, do...)
+	g.atOnce(ctx, do...) // all domains wait for this
 }
 
 // someRoots gives a few root servers of each family: what is silent over IPv6 alone says nothing

@@ -192,7 +192,7 @@ func (g *gatherer) askOver(ctx context.Context, network string, servers []netip.
 			}
 		}
 	}
-	g.all(ctx, do...)
+	g.atOnce(ctx, do...) // one that is silent keeps none of the others waiting
 	return heard
 }
 
@@ -347,7 +347,7 @@ func (g *gatherer) servers(ctx context.Context, z *Zone) {
 	if g.wants(comparing()...) || g.Server.IsValid() {
 		do = append(do, g.ofEach(z, restOf)...)
 	}
-	g.all(ctx, do...)
+	g.atOnce(ctx, do...)
 }
 
 // comparing gives the checks that compare what the zone's servers have.
@@ -384,11 +384,11 @@ func (g *gatherer) ofEach(z *Zone, wishes func(*gatherer, *Zone, *Server) []wish
 		}
 		at := netip.AddrPortFrom(z.Servers[i].Addr, 53)
 		for _, w := range wishes(g, z, &z.Servers[i]) {
+			if heard, ok := g.Common.able(at); w.network == "tcp" && ok { // lately, for another zone
+				*w.into = heard
+				continue
+			}
 			do = append(do, func(ctx context.Context) {
-				if w.network == "tcp" {
-					*w.into = g.askTCP(ctx, at, w.q)
-					return
-				}
 				*w.into = g.rec.ask(ctx, at, w.network, w.q)
 				if w.q.Type != dns.TypeSOA && w.into.Err == nil && w.into.Said.Truncated { // a part would be compared with the whole
 					*w.into = g.rec.ask(ctx, at, "tcp", w.q)
