@@ -212,6 +212,7 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	}
 	if own, ok := a.Asker.(*resolver.Resolver); ok {
 		own.KeepReferrals = true
+		own.NoMinimisation = true // it costs questions, and among so many domains nobody's look-up can be made out
 		own.MaxInFlight = perDomain * f.concurrency
 		own.MaxWaiters = perDomain * f.concurrency // what a large provider has is asked for all at once
 	}

@@ -233,16 +233,15 @@ func dmarcOnSPF(f *Facts) []verdict {
 	if f.Shown != nil {
 		return spfOnlyReject(f)
 	}
-	signs := slices.ContainsFunc(f.DKIM, func(s Selector) bool { return len(s.Survey.Key.Public) > 0 })
 	asked := []dns.Question{f.below("_dmarc", dns.TypeTXT), f.below("_domainkey", dns.TypeTXT)}
 	switch {
 	case errors.Is(f.DMARC.Err, dmarc.ErrTemporary):
 		return []verdict{unknown(f, f.DMARC.Err, ZoneServers, asked...)}
-	case f.DMARC.Err != nil || f.DMARC.Policy != dmarc.Reject:
+	case !f.rejects():
 		return na("the policy is not reject")
 	case deniesAll(f.SPF):
 		return na("nobody sends in the domain's name")
-	case signs:
+	case f.signs():
 		return nil
 	case f.BelowDKIM.Err != nil:
 		return []verdict{unknown(f, f.BelowDKIM.Err, ZoneServers, asked...)}
@@ -259,6 +258,13 @@ func dmarcOnSPF(f *Facts) []verdict {
 		return []verdict{{status: Skipped, detail: "no selector was named"}}
 	}
 	return []verdict{{status: Skipped, detail: "none of the selectors that were named has a key, and there may be others"}}
+}
+
+func (f *Facts) rejects() bool { return f.DMARC.Err == nil && f.DMARC.Policy == dmarc.Reject }
+
+// signs reports whether a key is known that somebody may sign with.
+func (f *Facts) signs() bool {
+	return slices.ContainsFunc(f.DKIM, func(s Selector) bool { return len(s.Survey.Key.Public) > 0 })
 }
 
 // dkimReused: who breaks or loses one key has both.

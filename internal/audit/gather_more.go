@@ -32,7 +32,7 @@ func (g *gatherer) more(ctx context.Context) {
 	g.all(ctx,
 		g.where(g.permitted, "ptr"), g.senders, g.where(g.hostTexts, "spf.helo-missing"),
 		g.where(g.others, "mx.unregistered", "spf.include-unregistered"), g.where(g.oldSPF, "spf.type99"),
-		g.where(g.belowDomainKeys, "dkim", "dmarc.spf-only-reject"), g.where(g.signing, "dnssec"),
+		g.where(g.belowDomainKeys, "dmarc.spf-only-reject"), g.where(g.signing, "dnssec"),
 		g.where(g.transfers, "deleg.axfr-open"), g.where(g.hostCAA, "caa"),
 		g.reverseOpinion, g.forged, g.origins, g.registration,
 	)
@@ -151,8 +151,11 @@ func (g *gatherer) oldSPF(ctx context.Context) {
 }
 
 // belowDomainKeys asks whether there can be any DKIM key: below a name that does not exist
-// nothing does (RFC 8020 §2).
+// nothing does (RFC 8020 §2). It only matters where mail without one is refused.
 func (g *gatherer) belowDomainKeys(ctx context.Context) {
+	if !g.facts.rejects() || g.facts.signs() {
+		return
+	}
 	g.facts.BelowDKIM = g.texts(ctx, "_domainkey")
 }
 
