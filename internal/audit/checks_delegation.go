@@ -447,7 +447,12 @@ func (f *Facts) tcpHeard() bool {
 
 // sixHeard reports whether anybody was heard over IPv6.
 func (f *Facts) sixHeard() bool {
-	return slices.ContainsFunc(f.heardAll(), func(h Heard) bool { return h.Err == nil && h.Server.Addr().Is6() })
+	for h := range f.heardAll() {
+		if h.Err == nil && h.Server.Addr().Is6() {
+			return true
+		}
+	}
+	return false
 }
 
 func delegGlue(f *Facts) []verdict {

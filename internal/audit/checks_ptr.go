@@ -63,15 +63,19 @@ func (r Reverse) question() dns.Question {
 
 func eachReverse(judge func(*Facts, Reverse) []verdict) func(*Facts) []verdict {
 	return needHosts(func(f *Facts) []verdict {
-		some := slices.DeleteFunc(slices.Clone(f.Reverse), func(r Reverse) bool { return f.unreachable(r.Addr) })
-		if trouble := f.hostTrouble(); len(some) == 0 && trouble != nil {
+		far := func(r Reverse) bool { return !f.unreachable(r.Addr) }
+		some := slices.ContainsFunc(f.Reverse, far)
+		if trouble := f.hostTrouble(); !some && trouble != nil {
 			return trouble
 		}
-		if len(some) == 0 { // who has a private one has mx.private-address, and nobody can give it a name
+		if !some { // who has a private one has mx.private-address, and nobody can give it a name
 			return na("no MX host has an address that is known and the world's")
 		}
 		var all []verdict
-		for _, r := range some {
+		for _, r := range f.Reverse {
+			if !far(r) {
+				continue
+			}
 			for _, v := range judge(f, r) {
 				all = append(all, v.at(r.Addr.String()))
 			}

@@ -3,6 +3,7 @@ package audit
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"mxward/internal/dns"
@@ -189,7 +190,7 @@ func resolverDisagrees(f *Facts) []verdict {
 
 func netNoIPv6(f *Facts) []verdict {
 	four, six, sixTried := 0, 0, 0
-	for _, h := range f.heardAll() {
+	for h := range f.heardAll() {
 		is6 := h.Server.Addr().Is6()
 		if is6 {
 			sixTried++
@@ -214,12 +215,19 @@ func netNoIPv6(f *Facts) []verdict {
 }
 
 // heardAll gives what all the servers said that were asked by themselves.
-func (f *Facts) heardAll() []Heard {
-	all := append(f.Control.Roots[:len(f.Control.Roots):len(f.Control.Roots)], f.Zone.Parents...)
-	for _, s := range f.Zone.Servers {
-		if !s.Unasked {
-			all = append(all, s.SOA)
+func (f *Facts) heardAll() iter.Seq[Heard] {
+	return func(yield func(Heard) bool) {
+		for _, some := range [][]Heard{f.Control.Roots, f.Zone.Parents} {
+			for _, h := range some {
+				if !yield(h) {
+					return
+				}
+			}
+		}
+		for _, s := range f.Zone.Servers {
+			if !s.Unasked && !yield(s.SOA) {
+				return
+			}
 		}
 	}
-	return all
 }

@@ -17,6 +17,7 @@ import (
 const (
 	maxVerdicts = 50
 	maxDetail   = 1000 // octets
+	manyFaults  = 12   // about what a domain of many has
 )
 
 // Check is one row of the table.
@@ -112,6 +113,9 @@ func Faults(f *Facts, checks []Check) (faults []Finding, counts map[Status]int) 
 		first := len(faults)
 		for _, v := range verdicts {
 			if v.status == Fail || v.status == Unknown {
+				if faults == nil {
+					faults = make([]Finding, 0, manyFaults)
+				}
 				faults = append(faults, f.finding(c, v))
 			}
 		}

@@ -19,6 +19,7 @@ type survey struct {
 	none     string
 	asked    []dns.Question
 	change   func(lint.Finding) []Change // records to paste, where they are known; may be nil
+	open     []verdict                   // of a row without a finding, once that was asked; nobody changes it
 }
 
 // once makes a survey for the first of the rows that need it, and gives it to the others of the
@@ -27,6 +28,7 @@ func (f *Facts) once(name string, look func(*Facts) survey) survey {
 	s, ok := f.surveys[name]
 	if !ok {
 		s = look(f)
+		s.open = s.orElse(f, nil)
 		if f.surveys != nil {
 			f.surveys[name] = s
 		}
@@ -53,6 +55,8 @@ func (s survey) orElse(f *Facts, all []verdict) []verdict {
 	switch {
 	case len(all) > 0:
 		return all
+	case len(s.open) > 0:
+		return s.open
 	case s.err != nil:
 		return []verdict{unknown(f, s.err, s.theirs, s.asked...)}
 	case s.none != "":

@@ -130,7 +130,7 @@ func TestGuesses(t *testing.T) {
 		}
 	}
 	var all []string
-	for _, s := range senders() {
+	for _, s := range senders {
 		all = append(all, s.includes...)
 		if !hasProvider(s.provider) {
 			t.Errorf("%s has no selectors", s.provider)

@@ -18,43 +18,41 @@ type sender struct {
 	hosts    []string // MX hosts below these
 }
 
-// senders says from what a domain's provider can be told. At each line stands whose instructions
+// senders say from what a domain's provider can be told. At each line stands whose instructions
 // for customers the names are from; a provider may change them, and then some questions are
 // asked for nothing, or a key is not found: no finding comes of either. Providers that make up a
 // selector for each customer are not here, for there is nothing to guess: Amazon SES,
 // Proofpoint, Mimecast, Postmark, SparkPost, Salesforce.
-func senders() []sender {
-	return []sender{
-		{"Google Workspace", []string{"_spf.google.com"}, []string{"google.com", "googlemail.com"}},                          // support.google.com/a/answer/174124
-		{"Microsoft 365", []string{"spf.protection.outlook.com"}, []string{"mail.protection.outlook.com", "mx.microsoft"}},   // learn.microsoft.com: email-authentication-dkim-configure
-		{"Fastmail", []string{"spf.messagingengine.com"}, []string{"messagingengine.com"}},                                   // fastmail.help: manual DNS
-		{"Proton Mail", []string{"_spf.protonmail.ch"}, []string{"protonmail.ch"}},                                           // proton.me/support/custom-domain
-		{"iCloud Mail", []string{"icloud.com"}, []string{"mail.icloud.com"}},                                                 // support.apple.com/102374
-		{"Zoho Mail", []string{"zoho.com", "zoho.eu", "zohomail.com", "zohomail.eu"}, []string{"zoho.com", "zoho.eu"}},       // zoho.com/mail/help: DKIM
-		{"Yandex 360", []string{"_spf.yandex.net", "_spf.yandex.ru"}, []string{"mx.yandex.net", "mx.yandex.ru"}},             // yandex.com/support: DKIM
-		{"VK WorkSpace (Mail.ru)", []string{"_spf.mail.ru"}, []string{"emx.mail.ru"}},                                        // biz.mail.ru/docs
-		{"Migadu", []string{"spf.migadu.com"}, []string{"migadu.com"}},                                                       // migadu.com/guides/dns
-		{"mailbox.org", []string{"mailbox.org"}, []string{"mailbox.org"}},                                                    // kb.mailbox.org: own domains
-		{"Tuta", []string{"spf.tutanota.de"}, []string{"tutanota.de"}},                                                       // tuta.com/support: custom domains
-		{"Gandi", []string{"_mailcust.gandi.net"}, []string{"mail.gandi.net"}},                                               // docs.gandi.net: DKIM
-		{"IONOS", []string{"_spf-eu.ionos.com", "_spf-us.ionos.com", "_spf.perfora.net"}, []string{"ionos.com", "ionos.de"}}, // ionos.com/help: DKIM
-		{"Hostinger", []string{"_spf.mail.hostinger.com"}, []string{"hostinger.com"}},                                        // support.hostinger.com: DNS of mail
-		{"Titan", []string{"spf.titan.email"}, []string{"titan.email"}},                                                      // support.titan.email: DKIM
-		{"SendGrid", []string{"sendgrid.net"}, nil},                                                                          // docs.sendgrid.com: domain authentication
-		{"Mailgun", []string{"mailgun.org"}, []string{"mailgun.org"}},                                                        // documentation.mailgun.com: domains
-		{"Mailchimp", []string{"servers.mcsv.net"}, nil},                                                                     // mailchimp.com/help: domain authentication
-		{"Mandrill", []string{"spf.mandrillapp.com"}, nil},                                                                   // mailchimp.com/developer: sending domains
-		{"Mailjet", []string{"spf.mailjet.com"}, nil},                                                                        // documentation.mailjet.com: SPF and DKIM
-		{"Brevo", []string{"spf.sendinblue.com", "spf.brevo.com"}, nil},                                                      // help.brevo.com: authenticate a domain
-		{"HubSpot", []string{"hubspotemail.net"}, nil},                                                                       // knowledge.hubspot.com: email authentication
-		{"Zendesk", []string{"mail.zendesk.com"}, nil},                                                                       // support.zendesk.com: DKIM
-		{"Freshdesk", []string{"email.freshdesk.com", "freshemail.io"}, nil},                                                 // support.freshdesk.com: DKIM
-		{"Help Scout", []string{"helpscoutemail.com"}, nil},                                                                  // docs.helpscout.com: DKIM
-		{"ActiveCampaign", []string{"emsd1.com"}, nil},                                                                       // help.activecampaign.com: DKIM
-		{"Constant Contact", []string{"spf.constantcontact.com"}, nil},                                                       // knowledgebase.constantcontact.com: self-authentication
-		{"Campaign Monitor", []string{"_spf.createsend.com"}, nil},                                                           // help.campaignmonitor.com: authentication
-		{"MailerLite", []string{"_spf.mlsend.com"}, nil},                                                                     // mailerlite.com/help: domain authentication
-	}
+var senders = [...]sender{
+	{"Google Workspace", []string{"_spf.google.com"}, []string{"google.com", "googlemail.com"}},                          // support.google.com/a/answer/174124
+	{"Microsoft 365", []string{"spf.protection.outlook.com"}, []string{"mail.protection.outlook.com", "mx.microsoft"}},   // learn.microsoft.com: email-authentication-dkim-configure
+	{"Fastmail", []string{"spf.messagingengine.com"}, []string{"messagingengine.com"}},                                   // fastmail.help: manual DNS
+	{"Proton Mail", []string{"_spf.protonmail.ch"}, []string{"protonmail.ch"}},                                           // proton.me/support/custom-domain
+	{"iCloud Mail", []string{"icloud.com"}, []string{"mail.icloud.com"}},                                                 // support.apple.com/102374
+	{"Zoho Mail", []string{"zoho.com", "zoho.eu", "zohomail.com", "zohomail.eu"}, []string{"zoho.com", "zoho.eu"}},       // zoho.com/mail/help: DKIM
+	{"Yandex 360", []string{"_spf.yandex.net", "_spf.yandex.ru"}, []string{"mx.yandex.net", "mx.yandex.ru"}},             // yandex.com/support: DKIM
+	{"VK WorkSpace (Mail.ru)", []string{"_spf.mail.ru"}, []string{"emx.mail.ru"}},                                        // biz.mail.ru/docs
+	{"Migadu", []string{"spf.migadu.com"}, []string{"migadu.com"}},                                                       // migadu.com/guides/dns
+	{"mailbox.org", []string{"mailbox.org"}, []string{"mailbox.org"}},                                                    // kb.mailbox.org: own domains
+	{"Tuta", []string{"spf.tutanota.de"}, []string{"tutanota.de"}},                                                       // tuta.com/support: custom domains
+	{"Gandi", []string{"_mailcust.gandi.net"}, []string{"mail.gandi.net"}},                                               // docs.gandi.net: DKIM
+	{"IONOS", []string{"_spf-eu.ionos.com", "_spf-us.ionos.com", "_spf.perfora.net"}, []string{"ionos.com", "ionos.de"}}, // ionos.com/help: DKIM
+	{"Hostinger", []string{"_spf.mail.hostinger.com"}, []string{"hostinger.com"}},                                        // support.hostinger.com: DNS of mail
+	{"Titan", []string{"spf.titan.email"}, []string{"titan.email"}},                                                      // support.titan.email: DKIM
+	{"SendGrid", []string{"sendgrid.net"}, nil},                                                                          // docs.sendgrid.com: domain authentication
+	{"Mailgun", []string{"mailgun.org"}, []string{"mailgun.org"}},                                                        // documentation.mailgun.com: domains
+	{"Mailchimp", []string{"servers.mcsv.net"}, nil},                                                                     // mailchimp.com/help: domain authentication
+	{"Mandrill", []string{"spf.mandrillapp.com"}, nil},                                                                   // mailchimp.com/developer: sending domains
+	{"Mailjet", []string{"spf.mailjet.com"}, nil},                                                                        // documentation.mailjet.com: SPF and DKIM
+	{"Brevo", []string{"spf.sendinblue.com", "spf.brevo.com"}, nil},                                                      // help.brevo.com: authenticate a domain
+	{"HubSpot", []string{"hubspotemail.net"}, nil},                                                                       // knowledge.hubspot.com: email authentication
+	{"Zendesk", []string{"mail.zendesk.com"}, nil},                                                                       // support.zendesk.com: DKIM
+	{"Freshdesk", []string{"email.freshdesk.com", "freshemail.io"}, nil},                                                 // support.freshdesk.com: DKIM
+	{"Help Scout", []string{"helpscoutemail.com"}, nil},                                                                  // docs.helpscout.com: DKIM
+	{"ActiveCampaign", []string{"emsd1.com"}, nil},                                                                       // help.activecampaign.com: DKIM
+	{"Constant Contact", []string{"spf.constantcontact.com"}, nil},                                                       // knowledgebase.constantcontact.com: self-authentication
+	{"Campaign Monitor", []string{"_spf.createsend.com"}, nil},                                                           // help.campaignmonitor.com: authentication
+	{"MailerLite", []string{"_spf.mlsend.com"}, nil},                                                                     // mailerlite.com/help: domain authentication
 }
 
 // maxGuessed is how many selectors are guessed; ours.
@@ -64,9 +62,9 @@ const maxGuessed = 12
 func guesses(tree *spf.Tree, hosts []Host) []string {
 	included := includes(tree)
 	var out []string
-	for _, s := range senders() {
+	for _, s := range senders {
 		of := func(name dns.Name, suffixes []string) bool {
-			return slices.ContainsFunc(suffixes, func(suffix string) bool { return name.In(dns.NameOf(suffix)) })
+			return slices.ContainsFunc(suffixes, func(suffix string) bool { return isBelow(name.String(), suffix) })
 		}
 		if !slices.ContainsFunc(included, func(n dns.Name) bool { return of(n, s.includes) }) &&
 			!slices.ContainsFunc(hosts, func(h Host) bool { return of(h.Name, s.hosts) }) {
@@ -81,6 +79,12 @@ func guesses(tree *spf.Tree, hosts []Host) []string {
 	slices.Sort(out)
 	out = slices.Compact(out)
 	return out[:min(maxGuessed, len(out))]
+}
+
+// isBelow is dns.Name.In for a name of the table, which needs no parsing.
+func isBelow(name, suffix string) bool {
+	above, ok := strings.CutSuffix(name, suffix)
+	return ok && (above == "" || strings.HasSuffix(above, "."))
 }
 
 // includes gives the domains that a policy includes or redirects to, itself and those below.

@@ -17,6 +17,7 @@ import (
 const (
 	maxRecords = 20   // of one answer, in the evidence
 	maxAsked   = 2000 // questions for one domain, whatever its records ask for; ours
+	manyAsked  = 28   // about what a domain of many takes
 )
 
 // errSpent stands for what was not asked any more.
@@ -85,7 +86,7 @@ func (r *recorder) Resolve(ctx context.Context, q dns.Question) (dns.Answer, err
 	if !ok {
 		k = &known{done: make(chan struct{})}
 		if r.known == nil {
-			r.known = make(map[dns.Question]*known, 32) // about what a domain takes
+			r.known = make(map[dns.Question]*known, manyAsked)
 		}
 		r.known[q] = k
 	}
@@ -173,7 +174,7 @@ func (r *recorder) note(e Exchange) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.log == nil {
-		r.log = make([]Exchange, 0, 64) // about what a domain takes
+		r.log = make([]Exchange, 0, manyAsked)
 	}
 	r.log = append(r.log, e)
 	r.packets += e.packets

@@ -3,6 +3,7 @@ package scan
 import (
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 
 	"mxward/internal/audit"
@@ -49,13 +50,13 @@ func (r Result) Write(w io.Writer, full bool) error {
 	if r.Counts == nil {
 		r.Counts = count(r.Findings)
 	}
-	shown := []audit.Finding{}
-	for _, f := range r.Findings {
-		if full || f.Status == audit.Fail || f.Status == audit.Unknown {
-			shown = append(shown, f)
-		}
+	fine := func(f audit.Finding) bool { return f.Status != audit.Fail && f.Status != audit.Unknown }
+	if !full && slices.ContainsFunc(r.Findings, fine) {
+		r.Findings = slices.DeleteFunc(slices.Clone(r.Findings), fine)
 	}
-	r.Findings = shown
+	if r.Findings == nil {
+		r.Findings = []audit.Finding{} // [] in JSON
+	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(r)
