@@ -2,6 +2,7 @@ package scan
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type journalHead struct {
 // checks with all evidence has some 100 KiB.
 const (
 	maxResult = 64 << 20
-	maxLines  = 1 << 31 // of an input, that a journal knows: 256 MB of bits
+	maxLines  = 1<<31 - 1 // of an input, that a journal knows: 256 MB of bits
 )
 
 // Journal is an output file that knows which lines it has.
@@ -186,11 +187,15 @@ func (j *Journal) load(tally *Tally) error {
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
+		if bytes.IndexByte(line, 0) >= 0 {
+			break // a crash of the machine: what comes from here on was not yet stored
+		}
 		var b brief
-		if json.Unmarshal(line, &b) == nil && b.Schema == SummarySchema {
+		err = json.Unmarshal(line, &b) // a summary does not fit, but for its schema
+		if b.Schema == SummarySchema {
 			break // of a run that had ended; the next end has another
 		}
-		if err := json.Unmarshal(line, &b); err != nil || b.Line <= 0 || b.Line > maxLines {
+		if err != nil || b.Line <= 0 || b.Line > maxLines {
 			return fmt.Errorf("line %d is no result of a scan", n)
 		}
 		end += int64(len(line))
