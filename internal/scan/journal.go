@@ -50,17 +50,17 @@ func Create(path string, id Identity, mode string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := begin(f, path, journalHead{JournalSchema, id, mode}); err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(path))
+	if err := lock(f, path); err != nil { // somebody goes on with it already, and it is theirs
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := begin(path, journalHead{JournalSchema, id, mode}); err != nil {
+		return nil, errors.Join(err, os.Remove(path), f.Close())
 	}
 	return &Journal{File: f}, nil
 }
 
-// begin makes an output that has nothing yet this process's own, and says of what it is.
-func begin(f *os.File, path string, head journalHead) error {
-	if err := lock(f, path); err != nil {
-		return err
-	}
+// begin says of what an output is that has nothing yet.
+func begin(path string, head journalHead) error {
 	if err := vacant(headFile(path)); err != nil {
 		return err
 	}
@@ -160,19 +160,25 @@ func resumeNothing(path string, head journalHead) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case info.Size() > 0 || !info.Mode().IsRegular():
-		err = fmt.Errorf("%s was not begun by a scan, or %s is lost: nobody can say of which input it is", path, headFile(path))
-	default:
-		err = begin(f, path, head)
+	if err = lock(f, path); err == nil { // before it is looked at: who had it may have written
+		err = beginEmpty(f, path, head)
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return &Journal{File: f}, nil
+}
+
+func beginEmpty(f *os.File, path string, head journalHead) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case info.Size() > 0 || !info.Mode().IsRegular():
+		return fmt.Errorf("%s was not begun by a scan, or %s is lost: nobody can say of which input it is", path, headFile(path))
+	}
+	return begin(path, head)
 }
 
 // load reads what is there, and leaves the file to be written after it.

@@ -3,10 +3,12 @@ package scan
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"mxward/internal/audit"
@@ -194,5 +196,29 @@ func TestResumeBeginning(t *testing.T) {
 	}
 	if _, err := Resume(path, id, "full=true", &Tally{}); err == nil {
 		t.Error("it was begun with other options")
+	}
+}
+
+// TestBeginTwice: of two who begin an output in the same moment, whoever has it has the file that
+// is there.
+func TestBeginTwice(t *testing.T) {
+	id := Identity{Size: 5, Prefix: "ab"}
+	for range 100 {
+		path := filepath.Join(t.TempDir(), "out")
+		var both sync.WaitGroup
+		var begun [2]*Journal
+		both.Go(func() { begun[0], _ = Create(path, id, "") })
+		both.Go(func() { begun[1], _ = Resume(path, id, "", &Tally{}) })
+		both.Wait()
+		for _, j := range begun {
+			if j == nil {
+				continue // the other has it
+			}
+			mine, err := j.Stat()
+			there, errThere := os.Stat(path)
+			if err := errors.Join(err, errThere, j.Close()); err != nil || !os.SameFile(mine, there) {
+				t.Fatalf("its file is not there: %v", err)
+			}
+		}
 	}
 }
