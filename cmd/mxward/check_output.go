@@ -159,7 +159,7 @@ func createNew(path string) (*newFile, error) {
 	}
 	file, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
-		return nil, calledBy(path, err)
+		return nil, durable.Named(path, err)
 	}
 	return &newFile{file, path}, nil
 }
@@ -176,24 +176,11 @@ func hasFolder(path string) error {
 	return nil
 }
 
-// calledBy gives an error of the operating system the name of the file that was asked for.
-func calledBy(path string, err error) error {
-	var at *os.PathError
-	if errors.As(err, &at) {
-		return &os.PathError{Op: at.Op, Path: path, Err: at.Err}
-	}
-	var between *os.LinkError
-	if errors.As(err, &between) {
-		return &os.PathError{Op: between.Op, Path: path, Err: between.Err}
-	}
-	return err
-}
-
 // Write implements io.Writer.
 func (f *newFile) Write(b []byte) (int, error) {
 	n, err := f.File.Write(b)
 	if err != nil && f.path != "" {
-		err = calledBy(f.path, err)
+		err = durable.Named(f.path, err)
 	}
 	return n, err
 }
@@ -208,7 +195,7 @@ func (f *newFile) commit() error {
 		err = os.Rename(f.Name(), f.path)
 	}
 	if err != nil {
-		return calledBy(f.path, err)
+		return durable.Named(f.path, err)
 	}
 	folder := filepath.Dir(f.path)
 	f.path = ""

@@ -98,7 +98,7 @@ func writeHead(path string, head journalHead) error {
 		return err
 	}
 	if err := durable.WriteFile(headFile(path), 0o644, append(text, '\n')); err != nil {
-		return fmt.Errorf("write %s: %w", headFile(path), err)
+		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
 }
