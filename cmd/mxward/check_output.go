@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -153,13 +152,12 @@ func createNew(path string) (*newFile, error) {
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
 		return &newFile{File: file}, err
 	}
-	dir, base := filepath.Split(path)
 	if err := hasFolder(path); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	file, err := durable.Hidden(path, 0o666)
 	if err != nil {
-		return nil, durable.Named(path, err)
+		return nil, err
 	}
 	return &newFile{file, path}, nil
 }
@@ -190,7 +188,7 @@ func (f *newFile) commit() error {
 	if f.path == "" {
 		return f.Close()
 	}
-	err := errors.Join(f.Sync(), f.Close())
+	err := f.Sync()
 	if err == nil {
 		err = os.Rename(f.Name(), f.path)
 	}
@@ -199,7 +197,7 @@ func (f *newFile) commit() error {
 	}
 	folder := filepath.Dir(f.path)
 	f.path = ""
-	return durable.SyncFolder(folder)
+	return errors.Join(f.Close(), durable.SyncFolder(folder))
 }
 
 func (f *newFile) drop() {

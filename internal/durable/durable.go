@@ -4,7 +4,6 @@
 package durable
 
 import (
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -12,22 +11,23 @@ import (
 )
 
 // WriteFile writes text in place of what the file has. Whoever reads meanwhile, or after a
-// crash, finds the old text or the new one. A crash may leave a hidden file beside it.
+// crash, finds the old text or the new one. A crash may leave a hidden file beside it, until the
+// next one is written.
 func WriteFile(name string, perm fs.FileMode, text []byte) error {
-	dir, base := filepath.Dir(name), filepath.Base(name)
-	f, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	f, err := Hidden(name, perm)
 	if err != nil {
-		return Named(name, err)
+		return err
 	}
+	defer f.Close()
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, f.Sync()); err == nil {
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
 		os.Remove(f.Name())
 		return Named(name, err)
 	}
-	return SyncFolder(dir)
+	return SyncFolder(filepath.Dir(name))
 }
 
 // Named makes an error of the operating system about a hidden file speak of the one in whose
