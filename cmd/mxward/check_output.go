@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -153,13 +152,12 @@ func createNew(path string) (*newFile, error) {
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
 		return &newFile{File: file}, err
 	}
-	dir, base := filepath.Split(path)
 	if err := hasFolder(path); err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	file, err := durable.Hidden(path, 0o666)
 	if err != nil {
-		return nil, calledBy(path, err)
+		return nil, err
 	}
 	return &newFile{file, path}, nil
 }
@@ -176,24 +174,11 @@ func hasFolder(path string) error {
 	return nil
 }
 
-// calledBy gives an error of the operating system the name of the file that was asked for.
-func calledBy(path string, err error) error {
-	var at *os.PathError
-	if errors.As(err, &at) {
-		return &os.PathError{Op: at.Op, Path: path, Err: at.Err}
-	}
-	var between *os.LinkError
-	if errors.As(err, &between) {
-		return &os.PathError{Op: between.Op, Path: path, Err: between.Err}
-	}
-	return err
-}
-
 // Write implements io.Writer.
 func (f *newFile) Write(b []byte) (int, error) {
 	n, err := f.File.Write(b)
 	if err != nil && f.path != "" {
-		err = calledBy(f.path, err)
+		err = durable.Named(f.path, err)
 	}
 	return n, err
 }
@@ -203,16 +188,16 @@ func (f *newFile) commit() error {
 	if f.path == "" {
 		return f.Close()
 	}
-	err := errors.Join(f.Sync(), f.Close())
+	err := f.Sync()
 	if err == nil {
 		err = os.Rename(f.Name(), f.path)
 	}
 	if err != nil {
-		return calledBy(f.path, err)
+		return durable.Named(f.path, err)
 	}
 	folder := filepath.Dir(f.path)
 	f.path = ""
-	return durable.SyncFolder(folder)
+	return errors.Join(f.Close(), durable.SyncFolder(folder))
 }
 
 func (f *newFile) drop() {

@@ -218,7 +218,7 @@ func readChain(file string) ([]*x509.Certificate, error) {
 		}
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("%s: certificate %d: %w", file, len(chain)+1, err)
+			return nil, fmt.Errorf("%s: certificate %d is damaged, or is none of X.509", file, len(chain)+1)
 		}
 		chain = append(chain, c)
 	}

@@ -23,6 +23,8 @@ func flagError(_ *cobra.Command, err error) error {
 		expected = "a time such as 90s, 5m or 2h"
 	case "bool":
 		expected = "true or false"
+	case "stringSlice":
+		expected = "names with commas between them, and no quotes"
 	default:
 		return err
 	}

@@ -168,7 +168,7 @@ func (f *scanFlags) adopt(cmd *cobra.Command, job scan.Job) error {
 	}
 	var o scanOptions
 	if err := json.Unmarshal([]byte(job.Mode), &o); err != nil {
-		return fmt.Errorf("job %q: its options cannot be read, perhaps for they are of a newer mxward: %w", job.Name, err)
+		return fmt.Errorf("job %q: its options cannot be read, perhaps for they are of a newer mxward", job.Name)
 	}
 	f.only, f.skip, f.selectors, f.lists, f.server, f.profile, f.full = o.Only, o.Skip, o.Selectors, o.Lists, o.Server, o.Profile, o.Full
 	f.checks = nil // which were chosen by the options here

@@ -332,3 +332,33 @@ func TestScanDark(t *testing.T) {
 		t.Error(stderr)
 	}
 }
+
+// TestExportAfterKilled: what a killed export has left behind goes when the next begins; another
+// that writes meanwhile keeps its own.
+func TestExportAfterKilled(t *testing.T) {
+	dir := t.TempDir()
+	f := scanFlags{shareFlags: shareFlags{export: filepath.Join(dir, "out.ndjson")}}
+	left := filepath.Join(dir, ".out.ndjson."+strings.Repeat("A", 26))
+	if err := os.WriteFile(left, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, commit, drop, err := f.createExport(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drop()
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left is still there: %v", err)
+	}
+	_, _, dropOther, err := f.createExport(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dropOther()
+	if err := commit(); err != nil {
+		t.Error(err)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 || names[0].Name() != "out.ndjson" {
+		t.Errorf("%v, %v", names, err)
+	}
+}

@@ -143,9 +143,12 @@ func ReadLooks(r io.Reader) (map[dns.Name]Look, error) { return readLooks(r, max
 func readLooks(r io.Reader, most int64) (map[dns.Name]Look, error) {
 	looks := map[dns.Name]Look{}
 	limited := &io.LimitedReader{R: r}
-	dec := json.NewDecoder(limited)
+	lines := &lined{Reader: limited}
+	dec := json.NewDecoder(lines)
 	for n := 1; ; n++ {
 		limited.N = maxLook + 1
+		began := dec.InputOffset()
+		lines.forget(began)
 		var doc struct {
 			Schema   *string   `json:"schema"`
 			Domain   dns.Name  `json:"domain"`
@@ -163,7 +166,7 @@ func readLooks(r io.Reader, most int64) (map[dns.Name]Look, error) {
 		case errors.Is(err, io.EOF):
 			return nil, errors.New("it is empty; expected what mxward check --json prints")
 		case err != nil:
-			return nil, fmt.Errorf("document %d: %w; expected what mxward check --json prints", n, err)
+			return nil, lines.undecoded(err, n, began)
 		case doc.Schema == nil || *doc.Schema != Schema:
 			return nil, fmt.Errorf("document %d: expected the schema %s, got %s", n, Schema, said(doc.Schema))
 		case doc.Domain.IsZero():

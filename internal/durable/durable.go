@@ -4,7 +4,6 @@
 package durable
 
 import (
-	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
@@ -12,22 +11,37 @@ import (
 )
 
 // WriteFile writes text in place of what the file has. Whoever reads meanwhile, or after a
-// crash, finds the old text or the new one. A crash may leave a hidden file beside it. The
-// error is the operating system's, and speaks of that file.
-func WriteFile(name string, perm fs.FileMode, text []byte) (err error) {
-	dir, base := filepath.Dir(name), filepath.Base(name)
-	f, err := os.OpenFile(filepath.Join(dir, "."+base+"."+rand.Text()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+// crash, finds the old text or the new one. A crash may leave a hidden file beside it, until the
+// next one is written.
+func WriteFile(name string, perm fs.FileMode, text []byte) error {
+	f, err := Hidden(name, perm)
 	if err != nil {
 		return err
 	}
+	defer f.Close()
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(err, f.Sync()); err == nil {
 		err = os.Rename(f.Name(), name)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
+		os.Remove(f.Name())
+		return Named(name, err)
 	}
-	return SyncFolder(dir)
+	return SyncFolder(filepath.Dir(name))
+}
+
+// Named makes an error of the operating system about a hidden file speak of the one in whose
+// place that was to come.
+func Named(name string, err error) error {
+	var at *fs.PathError
+	if errors.As(err, &at) {
+		return &fs.PathError{Op: at.Op, Path: name, Err: at.Err}
+	}
+	var between *os.LinkError
+	if errors.As(err, &between) {
+		return &fs.PathError{Op: between.Op, Path: name, Err: between.Err}
+	}
+	return err
 }
 
 // SyncFolder makes the names in a folder last: new ones, and those that were changed.

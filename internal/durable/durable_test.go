@@ -3,6 +3,7 @@ package durable
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -14,18 +15,18 @@ func TestWriteFile(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		why, name, text string
-		fails           bool
+		fails           string // what it did
 	}{
-		{"a new file", name, "one", false},
-		{"in place of the old one", name, "2", false},
-		{"a folder that is not there", filepath.Join(dir, "gone", "state"), "3", true},
-		{"a folder has the name: nothing is left behind", filepath.Join(dir, "folder"), "4", true},
+		{"a new file", name, "one", ""},
+		{"in place of the old one", name, "2", ""},
+		{"a folder that is not there", filepath.Join(dir, "gone", "state"), "3", "open"},
+		{"a folder has the name: nothing is left behind", filepath.Join(dir, "folder"), "4", "rename"},
 	} {
 		err := WriteFile(tt.name, 0o600, []byte(tt.text))
-		if (err != nil) != tt.fails {
+		if (err != nil) != (tt.fails != "") || err != nil && !strings.HasPrefix(err.Error(), tt.fails+" "+tt.name+": ") {
 			t.Errorf("%s: %v", tt.why, err)
 		}
-		if text, _ := os.ReadFile(tt.name); !tt.fails && string(text) != tt.text {
+		if text, _ := os.ReadFile(tt.name); tt.fails == "" && string(text) != tt.text {
 			t.Errorf("%s: it has %q", tt.why, text)
 		}
 	}

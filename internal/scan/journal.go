@@ -2,6 +2,7 @@ package scan
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ type journalHead struct {
 // checks with all evidence has some 100 KiB.
 const (
 	maxResult = 64 << 20
-	maxLines  = 1 << 31 // of an input, that a journal knows: 256 MB of bits
+	maxLines  = 1<<31 - 1 // of an input, that a journal knows: 256 MB of bits
 )
 
 // Journal is an output file that knows which lines it has.
@@ -49,17 +50,17 @@ func Create(path string, id Identity, mode string) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := begin(f, path, journalHead{JournalSchema, id, mode}); err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(path))
+	if err := lock(f, path); err != nil { // somebody goes on with it already, and it is theirs
+		return nil, errors.Join(err, f.Close())
+	}
+	if err := begin(path, journalHead{JournalSchema, id, mode}); err != nil {
+		return nil, errors.Join(err, os.Remove(path), f.Close())
 	}
 	return &Journal{File: f}, nil
 }
 
-// begin makes an output that has nothing yet this process's own, and says of what it is.
-func begin(f *os.File, path string, head journalHead) error {
-	if err := lock(f, path); err != nil {
-		return err
-	}
+// begin says of what an output is that has nothing yet.
+func begin(path string, head journalHead) error {
 	if err := vacant(headFile(path)); err != nil {
 		return err
 	}
@@ -97,7 +98,7 @@ func writeHead(path string, head journalHead) error {
 		return err
 	}
 	if err := durable.WriteFile(headFile(path), 0o644, append(text, '\n')); err != nil {
-		return fmt.Errorf("write %s: %w", headFile(path), err)
+		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
 }
@@ -159,19 +160,25 @@ func resumeNothing(path string, head journalHead) (*Journal, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case info.Size() > 0 || !info.Mode().IsRegular():
-		err = fmt.Errorf("%s was not begun by a scan, or %s is lost: nobody can say of which input it is", path, headFile(path))
-	default:
-		err = begin(f, path, head)
+	if err = lock(f, path); err == nil { // before it is looked at: who had it may have written
+		err = beginEmpty(f, path, head)
 	}
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return &Journal{File: f}, nil
+}
+
+func beginEmpty(f *os.File, path string, head journalHead) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case info.Size() > 0 || !info.Mode().IsRegular():
+		return fmt.Errorf("%s was not begun by a scan, or %s is lost: nobody can say of which input it is", path, headFile(path))
+	}
+	return begin(path, head)
 }
 
 // load reads what is there, and leaves the file to be written after it.
@@ -186,11 +193,15 @@ func (j *Journal) load(tally *Tally) error {
 		if err != nil {
 			return fmt.Errorf("line %d: %w", n, err)
 		}
+		if bytes.IndexByte(line, 0) >= 0 {
+			break // a crash of the machine: what comes from here on was not yet stored
+		}
 		var b brief
-		if json.Unmarshal(line, &b) == nil && b.Schema == SummarySchema {
+		err = json.Unmarshal(line, &b) // a summary does not fit, but for its schema
+		if b.Schema == SummarySchema {
 			break // of a run that had ended; the next end has another
 		}
-		if err := json.Unmarshal(line, &b); err != nil || b.Line <= 0 || b.Line > maxLines {
+		if err != nil || b.Line <= 0 || b.Line > maxLines {
 			return fmt.Errorf("line %d is no result of a scan", n)
 		}
 		end += int64(len(line))

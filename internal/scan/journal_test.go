@@ -2,10 +2,13 @@ package scan
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"mxward/internal/audit"
@@ -36,6 +39,16 @@ func resultLine(n int) string {
 	return b.String()
 }
 
+// summaryLine is one as --summary-line writes it.
+func summaryLine(t *testing.T) string {
+	t.Helper()
+	text, err := json.Marshal((&Tally{}).Summary(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text) + "\n"
+}
+
 // TestResume: whole lines count, a torn one is cut off, and what cannot be is refused.
 func TestResume(t *testing.T) {
 	id := Identity{Size: 5, Prefix: "ab"}
@@ -51,7 +64,9 @@ func TestResume(t *testing.T) {
 		{"a torn line", resultLine(1) + resultLine(2)[:40], id, "", 1, ""},
 		{"only its end is missing", resultLine(1) + strings.TrimSuffix(resultLine(2), "\n"), id, "", 1, ""},
 		{"zeros of a file system", resultLine(1) + "\x00\x00\x00\x00", id, "", 1, ""},
-		{"a summary at its end", resultLine(1) + `{"schema":"mxward.scan-summary/1"}` + "\n", id, "", 1, ""},
+		{"a summary at its end", resultLine(1) + summaryLine(t), id, "", 1, ""},
+		{"zeros of a file system, and then what came later", resultLine(1) + "\x00\x00\x00" + resultLine(2) + resultLine(3), id, "", 1, ""},
+		{"zeros at the end of a line", resultLine(1) + resultLine(2)[:20] + "\x00\x00\n" + resultLine(3), id, "", 1, ""},
 		{"twice", resultLine(1) + resultLine(1), id, "", 0, "twice"},
 		{"another file", "hello\n", id, "", 0, "no result"},
 		{"a line that cannot be", `{"line":99999999999}` + "\n", id, "", 0, "no result"},
@@ -181,5 +196,29 @@ func TestResumeBeginning(t *testing.T) {
 	}
 	if _, err := Resume(path, id, "full=true", &Tally{}); err == nil {
 		t.Error("it was begun with other options")
+	}
+}
+
+// TestBeginTwice: of two who begin an output in the same moment, whoever has it has the file that
+// is there.
+func TestBeginTwice(t *testing.T) {
+	id := Identity{Size: 5, Prefix: "ab"}
+	for range 100 {
+		path := filepath.Join(t.TempDir(), "out")
+		var both sync.WaitGroup
+		var begun [2]*Journal
+		both.Go(func() { begun[0], _ = Create(path, id, "") })
+		both.Go(func() { begun[1], _ = Resume(path, id, "", &Tally{}) })
+		both.Wait()
+		for _, j := range begun {
+			if j == nil {
+				continue // the other has it
+			}
+			mine, err := j.Stat()
+			there, errThere := os.Stat(path)
+			if err := errors.Join(err, errThere, j.Close()); err != nil || !os.SameFile(mine, there) {
+				t.Fatalf("its file is not there: %v", err)
+			}
+		}
 	}
 }

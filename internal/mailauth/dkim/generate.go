@@ -79,11 +79,11 @@ func ParsePrivate(text []byte) (crypto.Signer, error) {
 		return nil, fmt.Errorf("read a private key: expected a PEM block %q or %q, got %q", pemPKCS8, pemPKCS1, block.Type)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read a private key: %w", err)
+		return nil, fmt.Errorf("read a private key: what stands in the PEM block %q is damaged, or none", block.Type)
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {
-		return nil, fmt.Errorf("read a private key: %T cannot sign", key)
+		return nil, errors.New("read a private key: expected RSA or Ed25519, got a key that cannot sign")
 	}
 	if _, err := KeyOf(signer); err != nil {
 		return nil, err
