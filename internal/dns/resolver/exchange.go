@@ -90,8 +90,10 @@ func (r *Resolver) send(ctx context.Context, p packet) (reply, error) {
 	case !p.recurse: // a recursive resolver may have to work for long
 		limit = r.servers.patience(p.server)
 	}
-	return r.packets.here(ctx, p, func(h *hangup) (rep reply, err error) {
+	return r.packets.do(ctx, p, func() (rep reply, err error) {
 		defer r.recovered(p.question(), &err)
+		h := &hangup{}
+		defer context.AfterFunc(ctx, h.now)()
 		began := time.Now()
 		w := wait{h, began.Add(limit)}
 		if p.proto == "tcp" {

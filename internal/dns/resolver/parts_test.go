@@ -213,49 +213,52 @@ func TestTTLs(t *testing.T) {
 
 func TestFlights(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g flights[string, int]
+		g := flights[string, int]{most: 6}
 		runs := 0
-		work := func(ctx context.Context, _ context.CancelFunc) (int, error) {
-			runs++
-			n := runs
-			select {
-			case <-time.After(time.Second):
-				return n, nil
-			case <-ctx.Done():
-				return 0, ctx.Err()
-			}
+		do := func(ctx context.Context, key string) (int, error) {
+			return g.do(ctx, key, func() (int, error) {
+				runs++
+				n := runs
+				select {
+				case <-time.After(time.Second):
+					return n, nil
+				case <-ctx.Done():
+					return 0, ctx.Err()
+				}
+			})
 		}
 		// All leave: the work is stopped, and the next one starts afresh at once.
 		short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := g.do(short, "a", time.Minute, work); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := do(short, "a"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if n, err := g.do(t.Context(), "a", time.Minute, work); n != 2 || err != nil {
+		if n, err := do(t.Context(), "a"); n != 2 || err != nil {
 			t.Errorf("%d, %v", n, err)
 		}
-		// The work's own limit.
-		if _, err := g.do(t.Context(), "b", 10*time.Millisecond, work); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
-		}
-		// Who does the work leaves: one of those who wait begins anew, for all of them.
+		// Who does the work leaves, and at once: one of those who wait begins anew, for all of
+		// them, and none of them is turned away for those who come after.
 		runs = 0
+		began := time.Now()
 		soon, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := g.do(soon, "c", time.Minute, work); !errors.Is(err, context.DeadlineExceeded) {
-				t.Error(err)
+			if _, err := do(soon, "c"); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 500*time.Millisecond {
+				t.Errorf("%v after %s", err, time.Since(began))
 			}
 		})
 		synctest.Wait()
-		began := time.Now()
 		for range 5 {
 			all.Go(func() {
-				if n, err := g.do(t.Context(), "c", time.Minute, work); n != 2 || err != nil || time.Since(began) != 1500*time.Millisecond {
+				if n, err := do(t.Context(), "c"); n != 2 || err != nil || time.Since(began) != 1500*time.Millisecond {
 					t.Errorf("%d, %v after %s", n, err, time.Since(began))
 				}
 			})
+		}
+		synctest.Wait()
+		if _, err := do(t.Context(), "c"); err != errCrowded {
+			t.Errorf("one more than may wait: %v", err)
 		}
 		all.Wait()
 		if runs != 2 {
@@ -267,10 +270,24 @@ func TestFlights(t *testing.T) {
 	})
 }
 
-// To the work, the end of its asker's time is no end of its own.
+// Who has waited for a flight whose asker went away has a seat in the next, however many wait
+// there already.
+func TestFlightSeats(t *testing.T) {
+	g := flights[string, int]{most: 1}
+	if _, first := g.board("a", false); !first {
+		t.Fatal("the first does not begin")
+	}
+	if f, _ := g.board("a", false); f != nil {
+		t.Error("a newcomer has a seat beyond the most")
+	}
+	if f, first := g.board("a", true); f == nil || first {
+		t.Error("who has waited has no seat")
+	}
+}
+
+// The work has a limit of its own; to it, the end of its asker's time is none.
 func TestFlightLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g flights[string, int]
 		for _, tt := range []struct {
 			asker, limit time.Duration
 			want         error
@@ -278,13 +295,14 @@ func TestFlightLimit(t *testing.T) {
 			{time.Second, time.Minute, context.Canceled},
 			{time.Minute, time.Second, context.DeadlineExceeded},
 		} {
+			r := &Resolver{Timeout: tt.limit}
 			ctx, cancel := context.WithTimeout(t.Context(), tt.asker)
-			_, _ = g.do(ctx, "a", tt.limit, func(ctx context.Context, _ context.CancelFunc) (int, error) {
+			_, _ = r.question(ctx, dns.Question{}, func(ctx context.Context, _ context.CancelFunc) (dns.Answer, error) {
 				<-ctx.Done()
 				if ctx.Err() != tt.want {
 					t.Errorf("%s, %s: %v, want %v", tt.asker, tt.limit, ctx.Err(), tt.want)
 				}
-				return 0, ctx.Err()
+				return dns.Answer{}, ctx.Err()
 			})
 			cancel()
 		}
@@ -340,70 +358,25 @@ func TestServersBound(t *testing.T) {
 	}
 }
 
-// Who asks first for what lasts a moment does it itself, and stays with it for the others.
-func TestFlightHere(t *testing.T) {
+// What ends work that waits is told once it has begun to wait, and may take its time: it holds up
+// nobody else.
+func TestHangup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var g flights[string, int]
-		ended := 0
-		work := func(h *hangup) (int, error) {
-			gone := make(chan struct{})
-			h.with(func() { close(gone) })
-			select {
-			case <-time.After(time.Second):
-				return 1, nil
-			case <-gone:
-				ended++
-				return 0, h.err()
-			}
+		var h hangup
+		if err := h.err(); err != nil {
+			t.Error(err)
 		}
-		alone, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		began := time.Now()
-		if _, err := g.here(alone, "a", work); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 100*time.Millisecond || ended != 1 {
-			t.Errorf("alone: %v after %v", err, time.Since(began))
+		ended := make(chan string, 2)
+		h.with(func() { ended <- "the first"; _ = h.err() })
+		h.now()
+		if got := <-ended; got != "the first" || h.err() == nil {
+			t.Errorf("%s, %v", got, h.err())
 		}
-		first, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		var second int
-		var all sync.WaitGroup
-		all.Go(func() {
-			if _, err := g.here(first, "a", work); !errors.Is(err, context.DeadlineExceeded) {
-				t.Error(err)
-			}
-		})
-		synctest.Wait()
-		all.Go(func() { second, _ = g.here(t.Context(), "a", work) })
-		all.Wait()
-		if second != 1 || ended != 1 {
-			t.Errorf("the second asker got %d, work ended early %d times", second, ended)
-		}
-		if len(g.m) != 0 {
-			t.Errorf("%d flights are left", len(g.m))
+		h.with(func() { ended <- "the next" }) // it was ended before
+		if got := <-ended; got != "the next" {
+			t.Error(got)
 		}
 	})
-}
-
-// What ends one piece of work may take its time, and does not hold up the others.
-func TestHangupHoldsUpNobody(t *testing.T) {
-	var g flights[string, int]
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		_, _ = g.here(ctx, "slow", func(h *hangup) (int, error) {
-			h.with(func() {
-				_, _ = g.here(context.Background(), "other", func(*hangup) (int, error) { return 1, nil })
-				close(ended)
-			})
-			cancel()
-			<-ended
-			return 0, h.err()
-		})
-	}()
-	select {
-	case <-ended:
-	case <-time.After(10 * time.Second):
-		t.Fatal("another question waits for the end of this one")
-	}
 }
 
 // A question's own socket: connected, on a port of its own, waiting no longer than it may,

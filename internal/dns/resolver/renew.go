@@ -86,7 +86,7 @@ func (r *Resolver) renew(e *entry, a ask, ttl time.Duration) {
 		defer cancel()
 		q := a.question()
 		// Whoever asks meanwhile, because the name has expired after all, waits for this.
-		_, _ = r.questions.do(ctx, q, r.timeout(), func(ctx context.Context, end context.CancelFunc) (dns.Answer, error) {
+		_, _ = r.question(ctx, q, func(ctx context.Context, end context.CancelFunc) (dns.Answer, error) {
 			r.refetch(ctx, a)
 			return r.answer(ctx, end, q)
 		})

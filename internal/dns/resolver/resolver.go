@@ -77,7 +77,8 @@ type Resolver struct {
 	NoAggressive bool
 	// KeepReferrals keeps a referral that Ask was given by a known server of the zone above, for
 	// whoever asks Ask and Resolve for many domains. Ask is easier to fool than Resolve: it does
-	// without random case and cookies.
+	// without random case and cookies, and goes on waiting after a datagram that is nearly the
+	// reply, so that port and ID are all that has to be guessed.
 	KeepReferrals bool
 	// NoIPv4 and NoIPv6 leave out the servers of one family. Without them, a family
 	// without a route is noticed and put last for a while.
@@ -158,7 +159,7 @@ type Step struct {
 }
 
 // Resolve implements dns.Resolver. Identical questions that are asked at the same time
-// become one; it ends early only if all who asked have gone.
+// become one, which goes on for as long as anybody waits for it.
 func (r *Resolver) Resolve(ctx context.Context, q dns.Question) (dns.Answer, error) {
 	r.once.Do(r.start)
 	answer, err := r.resolve(ctx, q)

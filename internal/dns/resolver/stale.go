@@ -25,7 +25,7 @@ func (r *Resolver) fresh(ctx context.Context, q dns.Question) (dns.Answer, error
 	work := func(ctx context.Context, end context.CancelFunc) (dns.Answer, error) { return r.answer(ctx, end, q) }
 	old, ok := r.staleAnswer(q)
 	if !ok {
-		return r.questions.do(ctx, q, r.timeout(), work)
+		return r.question(ctx, q, work)
 	}
 	waits := cacheKey{kindStale, r.asks(q, false)}
 	if r.cache.get(waits, time.Now()) != nil {
@@ -39,7 +39,7 @@ func (r *Resolver) fresh(ctx context.Context, q dns.Question) (dns.Answer, error
 	done := make(chan result, 1)
 	go func() {
 		// The flight ends by itself after the time of one question.
-		answer, err := r.questions.do(context.WithoutCancel(ctx), q, r.timeout(), work)
+		answer, err := r.question(context.WithoutCancel(ctx), q, work)
 		done <- result{answer, err}
 	}()
 	timer := time.NewTimer(staleAfter)
