@@ -224,7 +224,11 @@ func (g *gatherer) allowed(addr netip.Addr) bool {
 // addrs looks for the addresses of a server's name. Where the resolver has none, the name's
 // own servers have the word: a resolver that lies must not make a server of the zone's vanish.
 func (g *gatherer) addrs(ctx context.Context, name dns.Name, detours int) Fact[netip.Addr] {
-	f := fact(dns.LookupAddrs(ctx, g.rec, name))
+	lookup := dns.LookupAddrs
+	if g.Common != nil { // as with all questions about one of many domains
+		lookup = dns.LookupAddrsInTurn
+	}
+	f := fact(lookup(ctx, g.rec, name))
 	if f.Err == nil && len(f.Records) > 0 || detours == maxDetours {
 		return f
 	}

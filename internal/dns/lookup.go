@@ -112,8 +112,8 @@ func LookupAddrs(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], e
 	return bothAddrs(four, <-six)
 }
 
-// LookupAddrsInTurn is LookupAddrs for a name that probably does not exist: AAAA is asked only
-// where A does not deny the name.
+// LookupAddrsInTurn is LookupAddrs where questions count, or for a name that probably does not
+// exist: AAAA is asked after A, and only where that does not deny the name.
 func LookupAddrsInTurn(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], error) {
 	four := addrsOf(ctx, r, name, TypeA)
 	if four.err == nil && !four.set.Exists {

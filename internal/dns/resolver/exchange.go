@@ -23,6 +23,12 @@ import (
 // maxDatagram is what we read at most; a longer one is cut, hence unreadable.
 const maxDatagram = 4096
 
+// datagrams is room for what goes out and what comes in.
+type datagrams struct {
+	out [maxQuery]byte
+	in  [maxDatagram]byte
+}
+
 // maxStrays is how many datagrams that are no reply one question reads.
 const maxStrays = 100
 
@@ -135,9 +141,9 @@ type query struct {
 	known  bool   // the server has given us a cookie before
 }
 
-// compose makes the bytes, with a random ID (RFC 5452 §9.2). The connection says which of our
+// compose makes the bytes, after those of buf, with a random ID (RFC 5452 §9.2). The connection says which of our
 // addresses it leaves from: a client cookie is for one server and one address of ours.
-func (r *Resolver) compose(p packet, conn net.Conn) (*query, error) {
+func (r *Resolver) compose(p packet, conn net.Conn, buf []byte) (*query, error) {
 	var random [2 + maxName/8 + 1]byte
 	rand.Read(random[:]) // never fails: crypto/rand
 	q := &query{packet: p, id: binary.BigEndian.Uint16(random[:])}
@@ -149,7 +155,7 @@ func (r *Resolver) compose(p packet, conn net.Conn) (*query, error) {
 		q.client = cookie[:clientCookieSize]
 	}
 	var err error
-	if q.bytes, err = encode(q.id, p.ask, p.edns, cookie); err != nil {
+	if q.bytes, err = encode(buf, q.id, p.ask, p.edns, cookie); err != nil {
 		return nil, &serverError{fault: faultLocal, said: "the question cannot be written", err: err}
 	}
 	if p.mixed {
@@ -200,7 +206,8 @@ func (q *query) read(b []byte) (msg *wire.Msg, near bool, err error) {
 }
 
 // oddCase gives the reply with its question in lower case, so that the names that are
-// compressed into it are as well; nil if the case differs from ours and matters.
+// compressed into it are as well; nil if the case differs from ours and matters. A datagram
+// is changed in its place.
 func (q *query) oddCase(b []byte) []byte {
 	end, err := nameEnd(q.bytes, headerSize)
 	if !q.mixed || err != nil || len(b) < end || !equalFold(b[headerSize:end], q.bytes[headerSize:end]) {
@@ -209,11 +216,13 @@ func (q *query) oddCase(b []byte) []byte {
 	if q.proto == "udp" && !bytes.Equal(b[headerSize:end], q.bytes[headerSize:end]) {
 		return nil
 	}
-	lower := slices.Clone(b)
-	for i, c := range lower[headerSize:end] {
-		lower[headerSize+i] = lowerLetter(c)
+	if q.proto != "udp" { // where the letters that came are looked at again: see learn
+		b = slices.Clone(b)
 	}
-	return lower
+	for i, c := range b[headerSize:end] {
+		b[headerSize+i] = lowerLetter(c)
+	}
+	return b
 }
 
 func lowerLetter(c byte) byte {
@@ -242,13 +251,13 @@ func (r *Resolver) overUDP(w wait, p packet) (reply, error) {
 	}
 	defer conn.Close()
 	w.at(conn)
-	q, err := r.compose(p, conn)
+	room := r.datagrams.Get().(*datagrams)
+	defer r.datagrams.Put(room)
+	buf := room.in[:]
+	q, err := r.compose(p, conn, room.out[:0])
 	if err != nil {
 		return reply{}, err
 	}
-	datagram := r.datagrams.Get().(*[maxDatagram]byte)
-	defer r.datagrams.Put(datagram)
-	buf := datagram[:]
 	r.counts.packets.Add(1)
 	var stray error
 	strays, size := 0, 0
@@ -316,7 +325,7 @@ func (r *Resolver) overTCP(w wait, p packet) (reply, error) {
 	}
 	defer conn.Close()
 	w.at(conn)
-	q, err := r.compose(p, conn)
+	q, err := r.compose(p, conn, nil)
 	if err != nil {
 		return reply{}, err
 	}

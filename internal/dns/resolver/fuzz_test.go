@@ -25,7 +25,7 @@ func candidateFor(a string) netip.AddrPort { return netip.AddrPortFrom(addr(a), 
 
 // seeds are replies to "www.example.com A" as good and bad servers send them.
 func seeds(f *testing.F) {
-	query, err := encode(0, fuzzAsk, true, nil)
+	query, err := encode(nil, 0, fuzzAsk, true, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func FuzzReply(f *testing.F) {
 func FuzzRead(f *testing.F) {
 	seeds(f)
 	r := &Resolver{}
-	q, err := r.compose(packet{server: candidateAt(1), proto: "udp", edns: true, mixed: true, cookies: true, ask: fuzzAsk}, localAt{})
+	q, err := r.compose(packet{server: candidateAt(1), proto: "udp", edns: true, mixed: true, cookies: true, ask: fuzzAsk}, localAt{}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -145,10 +145,11 @@ func FuzzRead(f *testing.F) {
 	f.Add(reply("00"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, b := range [][]byte{b, fitted(b, q.bytes)} {
-			before := string(b)
+			came := bytes.Clone(b)
+			b = bytes.Clone(b)
 			m, near, err := q.read(b)
-			if string(b) != before {
-				t.Fatal("the datagram was changed")
+			if !bytes.EqualFold(b, came) || len(b) > end && !bytes.Equal(b[end:], came[end:]) {
+				t.Fatal("more than the letters of the question was changed")
 			}
 			if (m == nil) != (err != nil) || near && err == nil {
 				t.Fatalf("%v, %v, %v", m, near, err)
@@ -156,7 +157,7 @@ func FuzzRead(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if m.Id != q.id || len(m.Question) == 1 && !bytes.Equal(b[headerSize:end], q.bytes[headerSize:end]) {
+			if m.Id != q.id || len(m.Question) == 1 && !bytes.Equal(came[headerSize:end], q.bytes[headerSize:end]) {
 				t.Fatalf("believed: %v", m)
 			}
 			if c := cookieIn(m); !m.Truncated && c != nil && !bytes.HasPrefix(c, q.client) {

@@ -45,16 +45,15 @@ func (a ask) question() dns.Question {
 	return dns.Question{Name: a.name, Type: a.typ, DNSSEC: a.dnssec, CheckingDisabled: a.unchecked}
 }
 
-// encode makes the question's bytes, without RD: nobody shall recurse for us. The cookie
-// goes into the OPT record, if it is not empty.
-func encode(id uint16, a ask, edns bool, cookie []byte) ([]byte, error) {
+// encode makes the question's bytes in the room of an empty buffer, without RD: nobody shall
+// recurse for us. The cookie goes into the OPT record, if it is not empty.
+func encode(b []byte, id uint16, a ask, edns bool, cookie []byte) ([]byte, error) {
 	if a.name.IsZero() {
 		return nil, errNoName
 	}
-	b := make([]byte, maxQuery)
-	binary.BigEndian.PutUint16(b, id)
-	b[5] = 1 // one question
-	b = binary.BigEndian.AppendUint16(a.name.AppendWire(b[:headerSize]), uint16(a.typ))
+	b = binary.BigEndian.AppendUint16(b, id)
+	b = append(b, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) // one question
+	b = binary.BigEndian.AppendUint16(a.name.AppendWire(b), uint16(a.typ))
 	b = binary.BigEndian.AppendUint16(b, wire.ClassINET)
 	if !edns {
 		return b, nil

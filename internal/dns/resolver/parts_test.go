@@ -84,7 +84,7 @@ func TestRootHints(t *testing.T) {
 // Each row is a message that differs in one way from a good reply to "www.example.com A".
 func TestDecode(t *testing.T) {
 	a := ask{name: dns.MustName("www.example.com"), typ: dns.TypeA}
-	query, err := encode(7, a, true, nil)
+	query, err := encode(nil, 7, a, true, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

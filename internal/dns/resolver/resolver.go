@@ -122,7 +122,7 @@ type Resolver struct {
 	uncut     uncut
 	questions flights[dns.Question, dns.Answer]
 	packets   flights[packet, reply]
-	datagrams sync.Pool // of *[maxDatagram]byte
+	datagrams sync.Pool // of *datagrams
 	slots     slots
 
 	ownSockets bool // Dial is our own
@@ -218,7 +218,7 @@ func (r *Resolver) start() {
 	if inFlight <= 0 {
 		inFlight = defaultMaxInFlight
 	}
-	r.datagrams.New = func() any { return new([maxDatagram]byte) }
+	r.datagrams.New = func() any { return new(datagrams) }
 	r.questions.most = maxWaiters
 	if r.MaxWaiters > 0 {
 		r.questions.most = r.MaxWaiters

@@ -79,13 +79,18 @@ func (f faults) sum() (n int) {
 // call takes in name servers by name and what is known of their addresses; those without one
 // are to be looked up.
 func (c *crew) call(names []dns.Name, known [][]netip.Addr) {
-	var found []candidate
+	n := 0
+	for _, addrs := range known {
+		n += len(addrs)
+	}
+	c.known = slices.Grow(c.known, n)
+	found := make([]candidate, 0, n)
 	for i, name := range names {
 		addrs := known[i]
 		if len(addrs) == 0 || !c.routable(addrs) && !name.In(c.cut.zone) {
 			c.missing = append(c.missing, name)
 		}
-		found = append(found, c.candidates(name, addrs)...)
+		found = c.candidates(found, name, addrs)
 	}
 	c.add(found)
 }
@@ -156,12 +161,13 @@ func addresses(records []dns.RR) []netip.Addr {
 	return addrs
 }
 
-// candidates drops addresses where no name server can be, and those that are known: many
-// names for one address must not multiply the work (CVE-2026-3592).
-func (c *crew) candidates(name dns.Name, addrs []netip.Addr) []candidate {
-	var found []candidate
+// candidates appends those at some addresses of one name. It drops addresses where no name
+// server can be, and those that are known: many names for one address must not multiply the
+// work (CVE-2026-3592).
+func (c *crew) candidates(found []candidate, name dns.Name, addrs []netip.Addr) []candidate {
+	most := len(found) + maxNSAddresses
 	for _, a := range addrs {
-		if slices.Contains(c.known, a) || !c.r.usable(a, c.cut.zone == dns.Root) || c.r.rebinds(c.cut.zone, a) || len(found) >= maxNSAddresses {
+		if slices.Contains(c.known, a) || !c.r.usable(a, c.cut.zone == dns.Root) || c.r.rebinds(c.cut.zone, a) || len(found) >= most {
 			continue
 		}
 		c.known = append(c.known, a)
@@ -188,15 +194,8 @@ func (r *Resolver) usable(a netip.Addr, hint bool) bool {
 // add ranks new candidates in among those not asked yet.
 func (c *crew) add(found []candidate) {
 	all := append(c.ready, found...)
-	c.r.servers.rank(all, c.cut.zone)
-	c.ready = nil
-	for _, s := range all {
-		if s.standing == standingGood {
-			c.ready = append(c.ready, s)
-		} else {
-			c.doubted = append(c.doubted, s)
-		}
-	}
+	good := c.r.servers.rank(all, c.cut.zone)
+	c.ready, c.doubted = all[:good:good], append(c.doubted, all[good:]...)
 }
 
 // next gives the server to ask next, or false if there is none left.
@@ -315,7 +314,7 @@ func (c *crew) lookup(ctx context.Context, name dns.Name) []candidate {
 			c.lookups = append(c.lookups, fmt.Errorf("name server %s: %w", name, err))
 			continue
 		}
-		if found := c.candidates(name, addresses(answer.Answer)); len(found) > 0 {
+		if found := c.candidates(nil, name, addresses(answer.Answer)); len(found) > 0 {
 			return found
 		}
 		if answer.Rcode == dns.NXDomain {

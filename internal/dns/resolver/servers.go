@@ -261,9 +261,10 @@ const (
 	standingDead
 )
 
-// rank sorts candidates: good ones by smoothed round-trip time, with a try at another one
-// now and then, since who is never asked can never become faster.
-func (s *servers) rank(candidates []candidate, zone dns.Name) {
+// rank sorts candidates: first the good ones, by smoothed round-trip time, with a try at
+// another one now and then, since who is never asked can never become faster. It gives how
+// many those are.
+func (s *servers) rank(candidates []candidate, zone dns.Name) (good int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -275,7 +276,6 @@ func (s *servers) rank(candidates []candidate, zone dns.Name) {
 	slices.SortStableFunc(candidates, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(a.standing, b.standing), cmp.Compare(a.estimate, b.estimate))
 	})
-	good := 0
 	for good < len(candidates) && candidates[good].standing == standingGood {
 		good++
 	}
@@ -283,6 +283,7 @@ func (s *servers) rank(candidates []candidate, zone dns.Name) {
 		i := 1 + rand.IntN(good-1)
 		candidates[0], candidates[i] = candidates[i], candidates[0]
 	}
+	return good
 }
 
 func (s *servers) judge(server netip.AddrPort, zone dns.Name, now time.Time) (standing, time.Duration) {
