@@ -34,10 +34,11 @@ var rooms = map[string][]string{
 	"internal/mailauth/dkim":     {"internal/dns", "internal/mail", "internal/mailauth/lint"},
 	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail", "internal/mailauth/lint"}, // results of SPF and DKIM come as plain values
 	"internal/mailauth/bimi":     {"internal/mailauth/lint"},                                  // one text, nothing asked
-	"internal/mailauth/mtasts":   {"internal/dns", "internal/mailauth/lint"},
+	"internal/mailauth/mtasts":   {"internal/dns", "internal/mailauth/fetch", "internal/mailauth/lint"},
 	"internal/mailauth/tlsa":     {"internal/dns", "internal/mailauth/lint"},
 	"internal/mailauth/spf":      {"internal/dns", "internal/mail", "internal/mailauth/lint"},
 	"internal/mailauth/lint":     {},                // how they all say what is wrong with a record
+	"internal/mailauth/fetch":    {},                // files that mail's records lead to: one request at addresses that are known
 	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
 	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach", "internal/mailauth/lint"},

@@ -122,7 +122,7 @@ func TestFetch(t *testing.T) {
 			w.Write([]byte("version: STSv1\n"))
 		}),
 			"mta-sts.example.com", time.Hour, "mtasts.https-error", ErrTemporary, "cut off"},
-		{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 2*maxHeader)) }),
+		{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 2*16<<10)) }),
 			"mta-sts.example.com", time.Hour, "mtasts.https-error", ErrTemporary, "an endless header"},
 		{http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 			"mta-sts.example.com", time.Hour, "mtasts.https-error", ErrTemporary, "hung up"},
