@@ -26,6 +26,9 @@ type Rung struct {
 	Role site.Role
 }
 
+// open reports whether it takes connections.
+func (r Rung) open() bool { return r.Stage != "" && r.Trouble == "" }
+
 // closedRungs gives what those hosts of a ladder do that take no mail by the plan.
 func closedRungs(plan *site.Plan, d site.Domain) map[dns.Name]site.Role {
 	closed := map[dns.Name]site.Role{}
@@ -57,14 +60,17 @@ func (g *gatherer) rungs(ctx context.Context, s *SMTP) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, rungPatience)
-	defer cancel()
 	do := make([]func(context.Context), len(s.Rungs))
 	for i := range s.Rungs {
 		r := &s.Rungs[i]
 		do[i] = func(ctx context.Context) {
 			session := probe.Session{Host: r.Host, Address: netip.AddrPortFrom(r.Addr, 25), Began: g.facts.When}
-			r.Step = g.SMTP.Knock(ctx, r.Addr)
+			patient, cancel := context.WithTimeout(ctx, rungPatience)
+			r.Step = g.SMTP.Knock(patient, r.Addr)
+			cancel()
+			if r.Trouble == probe.TimedOut && ctx.Err() != nil {
+				r.Trouble = probe.Stopped // before its time was over
+			}
 			session.Steps, session.TookMS = []probe.Step{r.Step}, r.TookMS
 			e := exchangeOf(session)
 			if r.Trouble == "" {
@@ -108,7 +114,7 @@ func rungsAsPlanned(f *Facts) []verdict {
 
 func (f *Facts) rung(r Rung) (verdict, bool) {
 	at := fmt.Sprintf("%s at %s", r.Host, r.Addr)
-	open, way := r.Trouble == "", f.way(r.Addr)
+	open, way := r.open(), f.way(r.Addr)
 	switch {
 	case r.Role == site.Refuse && open:
 		return fail(at + " is a decoy by the plan, and takes connections").by(MXHost).
