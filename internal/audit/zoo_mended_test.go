@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"syscall"
@@ -86,4 +87,24 @@ func TestOwnAsked(t *testing.T) {
 			t.Errorf("%+v", f.Own)
 		}
 	})
+}
+
+// TestUnsigned: an answer that was cut off does not show that a zone has no signatures.
+func TestUnsigned(t *testing.T) {
+	said := dns.Said{Answer: dns.Answer{Authoritative: true}}
+	whole := Zone{Name: dns.MustName("example.com"), Signed: Heard{Said: said}}
+	cut := whole
+	cut.Signed.Said.Truncated = true
+	if !whole.unsigned() || cut.unsigned() {
+		t.Errorf("whole %v, cut off %v", whole.unsigned(), cut.unsigned())
+	}
+}
+
+// TestInnerOnce: a domain inside of a zone that is its own MX host is unknown once.
+func TestInnerOnce(t *testing.T) {
+	own := Host{Name: dns.MustName("mail.example.com"), A: Fact[netip.Addr]{Err: errNotAsked}}
+	f := &Facts{Domain: own.Name, Zone: Zone{Name: dns.MustName("example.com")}, Own: own, Hosts: []Host{own}}
+	if got := f.inner(); len(got) != 1 {
+		t.Errorf("%+v", got)
+	}
 }
