@@ -49,6 +49,38 @@ func (f *Facts) closed(host dns.Name) (role site.Role, ok bool) {
 	return role, ok
 }
 
+// sending gives the addresses of the plan's hosts from which mail may leave: all but those that are
+// traps or decoys, and nothing else to any domain.
+func sending(plan *site.Plan) map[netip.Addr]bool {
+	roles := map[dns.Name][]site.Role{}
+	for _, d := range plan.Domains {
+		for _, r := range d.Ladder {
+			roles[r.Host] = append(roles[r.Host], r.Role)
+		}
+	}
+	addrs := map[netip.Addr]bool{}
+	for _, h := range plan.Hosts {
+		if all := roles[h.Name]; len(all) == 0 || slices.ContainsFunc(all, takes) {
+			for _, addr := range h.Addresses {
+				addrs[addr] = true
+			}
+		}
+	}
+	return addrs
+}
+
+// takes reports whether hosts in a role take mail, and so send some.
+func takes(role site.Role) bool { return role != site.Trap && role != site.Refuse }
+
+// sendsNone reports whether by the plan no mail leaves from an address of an MX host: nothing is to
+// be expected of its name then.
+func (f *Facts) sendsNone(addr netip.Addr) bool {
+	return f.Plan != nil && !f.Plan.Sending[addr] && !slices.ContainsFunc(f.hostsAt(addr), func(host dns.Name) bool {
+		role, closed := f.closed(host)
+		return !closed || takes(role)
+	})
+}
+
 // rungs knocks at the addresses that the plan's closed hosts have alone.
 func (g *gatherer) rungs(ctx context.Context, s *SMTP) {
 	for _, h := range g.facts.Hosts {
