@@ -228,7 +228,7 @@ func autoconfigServed(f *Facts) []verdict {
 		switch {
 		case errors.As(p.Err, &cert) && f.skew() != "": // by a wrong clock, none is valid
 			return []verdict{f.clockUnknown(asked...)}
-		case fetch.Refused(p.Err) && !f.outsideHeard():
+		case fetch.Refused(p.Err) && !f.outsideHeard(), errors.Is(p.Err, fetch.ErrNoRoots):
 			return []verdict{unknown(f, p.Err, LocalNetwork, asked...)}
 		case p.gone():
 			words = append(words, p.String())

@@ -21,6 +21,7 @@ import (
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
 	"mxward/internal/dns/zone"
+	"mxward/internal/mailauth/fetch"
 )
 
 // site80 is web servers by URL: a status with a place to go to or a body behind it, or "silent".
@@ -36,6 +37,8 @@ func (s site80) RoundTrip(request *http.Request) (*http.Response, error) {
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}
 	case text == "certificate":
 		return nil, &tls.CertificateVerificationError{Err: errors.New("expired")}
+	case text == "no roots":
+		return nil, fetch.ErrNoRoots
 	case text == "silent":
 		return nil, context.DeadlineExceeded
 	}
@@ -83,6 +86,7 @@ func pageZoo() []animal {
 		open("a redirect that leads nowhere", missing+"@unknown", map[string]string{"https://" + autoconfigAt: "302 "}),
 		{why: "the servers fail at the host to which a redirect leads", add: apex, net: elsewhere, turn: nil, hosts: map[string]dnstest.Behaviour{"192.0.2.99": dnstest.Silent}, com: "lost NS ns.lost\nns.lost A 192.0.2.99\n",
 			web: map[string]string{"https://" + autoconfigAt: "302 https://www.lost.com/"}, unknown: missing + "@third-party"},
+		{why: "a certificate, and no authority is known here", add: apex, net: elsewhere, web: map[string]string{"https://" + autoconfigAt: "no roots"}, unknown: missing + "@local-network"},
 		{why: "a certificate, by a wrong clock", add: apex, net: elsewhere, signed: &zone.Signing{}, rootLasts: -time.Hour, lasts: -time.Hour, forwarded: true, credulous: true, gone: "dnssec.insecure", fails: "net.clock-skew", web: map[string]string{"https://" + autoconfigAt: "certificate"}, unknown: missing + "@local-network"},
 		open("a web server that is out of order", missing+"@unknown", map[string]string{"https://" + autoconfigAt: "503 "}),
 		open("a web server that is silent", missing+"@unknown", map[string]string{"https://" + wellKnownAt: "silent"}),

@@ -86,7 +86,7 @@ func stsHTTPS(f *Facts) []verdict {
 		return s.orElse(f, nil)
 	case errors.Is(e, ErrNotRecorded):
 		return []verdict{unknown(f, e, PolicyHost, s.asked...)}
-	case !f.outsideHeard(), fetch.Wayless(e):
+	case !f.outsideHeard(), fetch.Wayless(e), errors.Is(e, fetch.ErrNoRoots):
 		return []verdict{unknown(f, e, PolicyHost, s.asked...).by(LocalNetwork)}
 	}
 	return []verdict{fail(clip(e.Error()), s.asked...).by(PolicyHost).mend("let the web server of mta-sts." + f.Domain.String() + " answer on port 443")}

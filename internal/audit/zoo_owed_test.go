@@ -12,6 +12,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
+	"mxward/internal/mailauth/fetch"
 	"mxward/internal/probe/probetest"
 )
 
@@ -107,6 +108,7 @@ func owedZoo() []animal {
 	return []animal{
 		away,
 		{why: "no way to the host of the MTA-STS policy from here", add: "_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts AAAA 2001:db8::80\n", noWeb: syscall.ENETUNREACH, gone: "mtasts.txt-missing", unknown: "mtasts.https-error@local-network"},
+		{why: "the MTA-STS policy, and no authority is known here", add: "_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 203.0.113.80\n", noWeb: fetch.ErrNoRoots, gone: "mtasts.txt-missing", unknown: "mtasts.https-error@local-network"},
 		{why: "a name server that routers know nothing of", astray: ns2At, fails: "deleg.no-udp", blamed: "deleg.no-udp@zone-ns@" + ns2At},
 		{why: "our own gateway is gone", astray: "*", fails: "resolver.unreachable", gone: usual, blamed: "resolver.unreachable@local-network", unknown: "spf.missing@local-network deleg.no-ns@local-network"},
 		twoNames("one address of two names shows each its certificate", "", func(ca *probetest.Authority) *tls.Config {

@@ -51,7 +51,27 @@ func (c Client) Do(request *http.Request, addrs []netip.Addr) (*http.Response, e
 	if c.Wrap != nil {
 		web = c.Wrap(transport)
 	}
-	return web.RoundTrip(request)
+	response, err := web.RoundTrip(request)
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) && Rootless(c.Roots) {
+		return nil, ErrNoRoots // which says nothing of the certificate
+	}
+	return response, err
+}
+
+// ErrNoRoots stands for a certificate that nobody here can judge.
+var ErrNoRoots = errors.New("this host has no list of authorities, as of the package ca-certificates")
+
+// Rootless reports whether a pool, or the system's where it is nil, has no authority at all. Then each
+// certificate is one by an unknown authority to crypto/x509.
+func Rootless(roots *x509.CertPool) bool {
+	if roots == nil {
+		var err error
+		if roots, err = x509.SystemCertPool(); err != nil {
+			return true
+		}
+	}
+	return roots.Equal(x509.NewCertPool())
 }
 
 // dial takes the first address that answers. The error is that of all of them.

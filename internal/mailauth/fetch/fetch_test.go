@@ -2,7 +2,11 @@ package fetch
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -68,6 +72,28 @@ func TestEach(t *testing.T) {
 			t.Errorf("tried %s", got)
 		}
 	})
+}
+
+// TestNoRoots: who knows no authority does not say that a certificate is not valid.
+func TestNoRoots(t *testing.T) {
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	others := x509.NewCertPool()
+	others.AddCert(&x509.Certificate{Raw: []byte("another authority"), RawSubject: []byte("another")})
+	for why, tt := range map[string]struct {
+		roots *x509.CertPool
+		none  bool
+	}{"no authority at all": {x509.NewCertPool(), true}, "none that made it": {others, false}} {
+		c := Client{Each: time.Minute, Roots: tt.roots, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, s.Listener.Addr().String())
+		}}
+		_, err := get(t, c, "https://example.com/", time.Minute, first)
+		var cert *tls.CertificateVerificationError
+		if errors.Is(err, ErrNoRoots) != tt.none || errors.As(err, &cert) == tt.none {
+			t.Errorf("%s: %v", why, err)
+		}
+	}
 }
 
 // TestWords: what may be said of a server is what all its addresses have shown.
