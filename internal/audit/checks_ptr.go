@@ -63,9 +63,12 @@ func (r Reverse) question() dns.Question {
 
 func eachReverse(judge func(*Facts, Reverse) []verdict) func(*Facts) []verdict {
 	return needHosts(func(f *Facts) []verdict {
-		some := slices.DeleteFunc(slices.Clone(f.Reverse), func(r Reverse) bool { return f.unreachable(r.Addr) })
+		some := slices.DeleteFunc(slices.Clone(f.Reverse), func(r Reverse) bool { return f.unreachable(r.Addr) || f.sendsNone(r.Addr) })
 		if trouble := f.hostTrouble(); len(some) == 0 && trouble != nil {
 			return trouble
+		}
+		if len(some) == 0 && slices.ContainsFunc(f.Reverse, func(r Reverse) bool { return f.sendsNone(r.Addr) }) {
+			return na("by the plan no mail leaves from the MX hosts' addresses: they are traps and decoys")
 		}
 		if len(some) == 0 { // who has a private one has mx.private-address, and nobody can give it a name
 			return na("no MX host has an address that is known and the world's")
