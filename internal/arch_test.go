@@ -34,10 +34,11 @@ var rooms = map[string][]string{
 	"internal/mailauth/dkim":     {"internal/dns", "internal/mail", "internal/mailauth/lint"},
 	"internal/mailauth/dmarc":    {"internal/dns", "internal/mail", "internal/mailauth/lint"}, // results of SPF and DKIM come as plain values
 	"internal/mailauth/bimi":     {"internal/mailauth/lint"},                                  // one text, nothing asked
-	"internal/mailauth/mtasts":   {"internal/dns", "internal/mailauth/lint"},
+	"internal/mailauth/mtasts":   {"internal/dns", "internal/mailauth/fetch", "internal/mailauth/lint"},
 	"internal/mailauth/tlsa":     {"internal/dns", "internal/mailauth/lint"},
 	"internal/mailauth/spf":      {"internal/dns", "internal/mail", "internal/mailauth/lint"},
 	"internal/mailauth/lint":     {},                // how they all say what is wrong with a record
+	"internal/mailauth/fetch":    {},                // files that mail's records lead to: one request at addresses that are known
 	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
 	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach", "internal/mailauth/lint"},
@@ -49,7 +50,6 @@ var rooms = map[string][]string{
 	"internal/audit":           {"internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/...", "internal/probe", "internal/site"}, // site: what the plan wants is compared with what is there
 	"internal/audit/render":    {"internal/audit", "internal/dns", "internal/mailauth/spf", "internal/probe"},                                           // how a report looks, in each format
 	"internal/rdap":            {"internal/dns"},                                                                                                        // when a registration ends, by registries over HTTPS
-	"internal/probe":           {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},                // one visit to a mail host
 	"internal/probe/probetest": {},                                                                                                                      // tests
 	"internal/scan":            {"internal/dns", "internal/durable", "internal/audit", "internal/mailauth/dmarc"},                                       // very many domains: lines in, results out
 	"internal/scan/columns":    {"internal/audit", "internal/scan"},                                                                                     // their results as Parquet
@@ -58,8 +58,10 @@ var rooms = map[string][]string{
 	"internal/report":          {"internal/dns", "internal/mail", "internal/mailauth/...", "internal/queue"},                                                     // reports, sent and received
 	"internal/store":           {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/scan"},                   // scan: the jobs that machines share
 	"internal/store/storetest": {"internal/dns", "internal/mail", "internal/queue", "internal/report", "internal/reputation", "internal/scan", "internal/store"}, // tests
+	// one visit to a mail host
+	"internal/probe": {"internal/dns", "internal/mail", "internal/smtp", "internal/mailauth/fetch", "internal/mailauth/mtasts", "internal/mailauth/tlsa"},
 	// what an audit heard, taken down and played again
-	"internal/audit/tape": {"internal/audit", "internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/mtasts", "internal/probe"},
+	"internal/audit/tape": {"internal/audit", "internal/dns", "internal/dns/blocklist", "internal/mail", "internal/mailauth/fetch", "internal/mailauth/mtasts", "internal/probe"},
 	// 4: the wiring
 	"internal/app": {"internal/dns/...", "internal/mail", "internal/mailauth/...", "internal/smtp", "internal/queue", "internal/report", "internal/reputation", "internal/site", "internal/deliver", "internal/edge", "internal/store", "internal/audit/...", "internal/probe", "internal/rdap", "internal/watch"}, // the last four watch the site's own domains
 	// 5: the small internet. It is above the wiring, so that its gate is the whole real

@@ -177,7 +177,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 			return interrupted(fmt.Errorf("check %s: interrupted; what was printed is not all", domain))
 		}
 	}
-	f.tellUnmatched(cmd.ErrOrStderr(), all)
+	f.tellUnmatched(cmd.ErrOrStderr(), domains, all)
 	if err := errors.Join(out.finish(), f.close()); err != nil {
 		return err
 	}

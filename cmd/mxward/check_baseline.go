@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"mxward/internal/audit"
+	"mxward/internal/dns"
 )
 
 // readBaseline reads the file that --baseline names, and tells of entries whose day is over.
@@ -29,9 +30,9 @@ func (f *checkFlags) readBaseline(stderr io.Writer) error {
 }
 
 // tellUnmatched tells of entries that have nothing to ignore in what a run has found.
-func (f *checkFlags) tellUnmatched(stderr io.Writer, all []audit.Finding) {
+func (f *checkFlags) tellUnmatched(stderr io.Writer, domains []dns.Name, all []audit.Finding) {
 	const most = 20 // notes
-	unmatched := f.known.Unmatched(all, f.now())
+	unmatched := f.known.Unmatched(all, domains, f.now())
 	for _, e := range unmatched[:min(most, len(unmatched))] {
 		fmt.Fprintf(stderr, "%s:%d: %s at %s is to be ignored, and was not found: take it out if it is mended, or see that the target is the finding's\n", f.baseline, e.Line, e.ID, e.Target)
 	}

@@ -112,7 +112,7 @@ func (f *watchFlags) run(cmd *cobra.Command, args []string) error {
 	if domains, err = f.read(cmd, a, domains); err != nil {
 		return err
 	}
-	w := &watch.Watcher{Domains: domains, Check: f.check(a), Interval: f.interval, Least: audit.Severity(f.severity), Logger: logger}
+	w := &watch.Watcher{Domains: domains, Check: f.check(a), Known: f.known, Interval: f.interval, Least: audit.Severity(f.severity), Logger: logger}
 	if f.state != "" {
 		if err := hasFolder(f.state); err != nil {
 			return usage(fmt.Errorf("--state: %w", err))

@@ -43,7 +43,7 @@ func (a *App) makeWatch(context.Context) error {
 		return err
 	}
 	a.watcher = &watch.Watcher{
-		Check: l.look, Interval: plan.Interval, Least: audit.Severity(plan.Severity), Store: watchStore{a.store}, Gate: a.memory().gate, Logger: a.log,
+		Check: l.look, Known: l.known, Interval: plan.Interval, Least: audit.Severity(plan.Severity), Store: watchStore{a.store}, Gate: a.memory().gate, Logger: a.log,
 	}
 	for _, d := range a.plan.Domains {
 		a.watcher.Domains = append(a.watcher.Domains, d.Name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"mxward/internal/dns"
 	"mxward/internal/site"
 )
 
@@ -25,7 +27,10 @@ const (
 const AnyTarget = "*"
 
 // Baseline is what is known and shall not count for a while.
-type Baseline struct{ Entries []Ignore }
+type Baseline struct {
+	File    string
+	Entries []Ignore
+}
 
 // Ignore is one entry: the findings of an id at a target, until the end of a day (UTC).
 type Ignore struct {
@@ -65,9 +70,10 @@ func (b Baseline) Mark(findings []Finding, now time.Time) {
 	}
 }
 
-// Unmatched gives the entries that hold and have nothing to ignore among all findings of a run. Of
-// a check that did not run, or that could not be asked everywhere, nobody knows.
-func (b Baseline) Unmatched(findings []Finding, now time.Time) (out []Ignore) {
+// Unmatched gives the entries that hold and have nothing to ignore among all findings about some
+// domains. Of a check that did not run, or that could not be asked everywhere, nobody knows, nor of
+// a name that is in none of the domains.
+func (b Baseline) Unmatched(findings []Finding, domains []dns.Name, now time.Time) (out []Ignore) {
 	known := map[string]bool{}
 	used := map[[2]string]bool{}
 	for _, f := range findings {
@@ -80,11 +86,21 @@ func (b Baseline) Unmatched(findings []Finding, now time.Time) (out []Ignore) {
 		}
 	}
 	for _, e := range b.Entries {
-		if e.Holds(now) && known[e.ID] && !used[[2]string{e.ID, strings.ToLower(e.Target)}] {
+		if e.Holds(now) && known[e.ID] && !elsewhere(e.Target, domains) && !used[[2]string{e.ID, strings.ToLower(e.Target)}] {
 			out = append(out, e)
 		}
 	}
 	return out
+}
+
+// elsewhere reports whether a target is a name in none of the domains.
+func elsewhere(target string, domains []dns.Name) bool {
+	host, _, _ := strings.Cut(target, ":") // of the servers that SRV records name
+	name, err := dns.ParseName(host)
+	if _, literal := netip.ParseAddr(target); err != nil || literal == nil || target == AnyTarget {
+		return false
+	}
+	return !slices.ContainsFunc(domains, name.In)
 }
 
 // ReadBaseline reads a baseline: tables [[ignore]] with id, target, until and reason, all of
@@ -116,7 +132,7 @@ func ReadBaseline(r io.Reader, file string) (Baseline, error) {
 	for _, c := range Checks() {
 		ids = append(ids, c.ID)
 	}
-	var b Baseline
+	b := Baseline{File: file}
 	for n, e := range raw.Ignore {
 		line := lines[min(n, len(lines)-1)]
 		entry, mistakes := e.read(ids)

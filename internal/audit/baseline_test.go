@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mxward/internal/dns"
 )
 
 func TestReadBaseline(t *testing.T) {
@@ -108,6 +110,11 @@ func TestBaselineUnmatched(t *testing.T) {
 		{"it is there", "EXAMPLE.com", []string{"spf.ptr example.com fail error"}, false},
 		{"it is mended", "example.com", []string{"spf.ptr example.com pass"}, true},
 		{"it does not apply any more", "example.com", []string{"spf.ptr example.com not_applicable"}, true},
+		{"a name below", "mx.example.com", []string{"spf.ptr example.com pass"}, true},
+		{"a server of the domain's", "mx.example.com:993", []string{"spf.ptr example.com pass"}, true},
+		{"an address", "192.0.2.25", []string{"spf.ptr example.com pass"}, true},
+		{"another domain's, which was not looked at", "example.edu", []string{"spf.ptr example.com pass"}, false},
+		{"another domain's server", "mx.example.edu:993", []string{"spf.ptr example.com pass"}, false},
 		{"another target has it", "example.com", []string{"spf.ptr example.org fail error"}, true},
 		{"every target, and one has it", "*", []string{"spf.ptr example.org pass", "spf.ptr example.net fail error"}, false},
 		{"every target, and none has it", "*", []string{"spf.ptr example.org pass"}, true},
@@ -118,10 +125,11 @@ func TestBaselineUnmatched(t *testing.T) {
 	} {
 		b := Baseline{Entries: []Ignore{{ID: "spf.ptr", Target: tt.target, Until: day}}}
 		findings := looksOf(t, tt.findings...)
-		if got := b.Unmatched(findings, day.Add(-time.Hour)); (len(got) == 1) != tt.want {
+		domains := []dns.Name{dns.MustName("example.com"), dns.MustName("example.org")}
+		if got := b.Unmatched(findings, domains, day.Add(-time.Hour)); (len(got) == 1) != tt.want {
 			t.Errorf("%s: %+v", tt.why, got)
 		}
-		if got := b.Unmatched(findings, day); len(got) > 0 {
+		if got := b.Unmatched(findings, domains, day); len(got) > 0 {
 			t.Errorf("%s: its day is over, which is told elsewhere: %+v", tt.why, got)
 		}
 	}

@@ -37,6 +37,8 @@ type Planned struct {
 	signer  string // its selector
 	// Closed are the MX hosts at which the plan wants no mail taken.
 	Closed map[dns.Name]site.Role
+	// Sending are the addresses of the plan's hosts from which mail may leave.
+	Sending map[netip.Addr]bool
 }
 
 // OwnKey is the public half of a key that the site itself signs with.
@@ -87,7 +89,7 @@ func (a *Auditor) newPlanned(domain dns.Name) *Planned {
 	if !ok {
 		return nil
 	}
-	p := &Planned{Zoned: a.Plan.Serves(domain), Keys: map[string]dkim.Key{}, Sends: a.Plan.Reports.From.Domain == domain, Closed: closedRungs(a.Plan, d)}
+	p := &Planned{Zoned: a.Plan.Serves(domain), Keys: map[string]dkim.Key{}, Sends: a.Plan.Reports.From.Domain == domain, Closed: closedRungs(a.Plan, d), Sending: sending(a.Plan)}
 	if policy, ok := d.Policy(); ok {
 		p.Policy = &policy
 	}

@@ -63,17 +63,20 @@ func (r Reverse) question() dns.Question {
 
 func eachReverse(judge func(*Facts, Reverse) []verdict) func(*Facts) []verdict {
 	return needHosts(func(f *Facts) []verdict {
-		far := func(r Reverse) bool { return !f.unreachable(r.Addr) }
-		some := slices.ContainsFunc(f.Reverse, far)
+		judged := func(r Reverse) bool { return !f.unreachable(r.Addr) && !f.sendsNone(r.Addr) }
+		some := slices.ContainsFunc(f.Reverse, judged)
 		if trouble := f.hostTrouble(); !some && trouble != nil {
 			return trouble
+		}
+		if !some && slices.ContainsFunc(f.Reverse, func(r Reverse) bool { return f.sendsNone(r.Addr) }) {
+			return na("by the plan no mail leaves from the MX hosts' addresses: they are traps and decoys")
 		}
 		if !some { // who has a private one has mx.private-address, and nobody can give it a name
 			return na("no MX host has an address that is known and the world's")
 		}
 		var all []verdict
 		for _, r := range f.Reverse {
-			if !far(r) {
+			if !judged(r) {
 				continue
 			}
 			for _, v := range judge(f, r) {

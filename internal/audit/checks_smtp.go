@@ -222,7 +222,7 @@ func (f *Facts) way(addr netip.Addr) bool {
 		refused = refused || v.End().Trouble == probe.Refused
 	}
 	for _, r := range f.SMTP.Rungs {
-		if probe.SameFamily(addr, r.Addr) && r.Stage != "" && r.Trouble == "" {
+		if probe.SameFamily(addr, r.Addr) && r.open() {
 			return true
 		}
 		refused = refused || probe.SameFamily(addr, r.Addr) && r.Trouble == probe.Refused
@@ -548,12 +548,12 @@ func port25Blocked(f *Facts) []verdict {
 	tried := slices.DeleteFunc(slices.Clone(s.Controls), func(k Knock) bool {
 		return k.Addr.Is6() && (k.Trouble == probe.NoWay || k.Trouble == probe.Unreachable)
 	})
-	switch visited := slices.ContainsFunc(s.Visits, func(v Visit) bool { return !v.Unasked }); {
+	switch visited := len(s.Rungs) > 0 || slices.ContainsFunc(s.Visits, func(v Visit) bool { return !v.Unasked }); {
 	case !visited && f.hostTrouble() != nil:
 		return f.hostTrouble()
 	case !visited:
 		return na("nobody was visited")
-	case open || slices.ContainsFunc(s.Visits, reached) || slices.ContainsFunc(s.Rungs, func(r Rung) bool { return r.Trouble == "" }):
+	case open || slices.ContainsFunc(s.Visits, reached) || slices.ContainsFunc(s.Rungs, Rung.open):
 		return nil
 	case slices.ContainsFunc(tried, func(k Knock) bool { return k.Trouble == probe.Stopped }):
 		return []verdict{{status: Unknown, blame: Nobody, detail: "we stopped before it was known"}}

@@ -4,11 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"syscall"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/fetch"
 	"mxward/internal/mailauth/lint"
 	"mxward/internal/mailauth/mtasts"
 	"mxward/internal/mailauth/tlsa"
@@ -87,17 +86,10 @@ func stsHTTPS(f *Facts) []verdict {
 		return s.orElse(f, nil)
 	case errors.Is(e, ErrNotRecorded):
 		return []verdict{unknown(f, e, PolicyHost, s.asked...)}
-	case !f.outsideHeard(), wayless(e):
+	case !f.outsideHeard(), fetch.Wayless(e), errors.Is(e, fetch.ErrNoRoots):
 		return []verdict{unknown(f, e, PolicyHost, s.asked...).by(LocalNetwork)}
 	}
 	return []verdict{fail(clip(e.Error()), s.asked...).by(PolicyHost).mend("let the web server of mta-sts." + f.Domain.String() + " answer on port 443")}
-}
-
-// wayless reports whether this host has no way to any address of a server, as to IPv6 alone.
-func wayless(err error) bool {
-	var late interface{ Timeout() bool }
-	others := errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, io.EOF)
-	return errors.Is(err, syscall.ENETUNREACH) && !others && !(errors.As(err, &late) && late.Timeout())
 }
 
 // outsideHeard: something on the internet answers this host, the resolver not counted.

@@ -301,7 +301,7 @@ func (g *gatherer) mx(ctx context.Context) {
 func (g *gatherer) hosts(ctx context.Context) {
 	f := g.facts
 	own := func(ctx context.Context) { f.Own = g.host(ctx, dns.MX{Host: f.Domain}) }
-	kinds := g.where(own, "zone") // what stands at the domain beside its MX records
+	kinds := g.where(own, "zone", "dnssec.bogus") // what stands at the domain beside its MX records
 	g.all(ctx, g.mx, kinds)
 	if f.Own.Name.IsZero() && len(f.MX.Records) == 0 {
 		own(ctx)

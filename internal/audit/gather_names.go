@@ -170,17 +170,23 @@ func (g *gatherer) besides(ctx context.Context) {
 	}
 }
 
-// inner gives the domain and its MX hosts as far as they are names inside of the zone; at its apex
-// an alias is another fault.
-func (f *Facts) inner() []Host {
-	return slices.DeleteFunc(append([]Host{f.Own}, f.Hosts...), func(h Host) bool { return h.Name == f.Zone.Name || !f.inZone(h.Name) })
+// inner gives the domain and its MX hosts, each once, as far as they are names inside of the zone; at
+// its apex an alias is another fault.
+func (f *Facts) inner() (all []Host) {
+	for _, h := range append([]Host{f.Own}, f.Hosts...) {
+		known := slices.ContainsFunc(all, func(o Host) bool { return o.Name == h.Name })
+		if !known && h.Name != f.Zone.Name && f.inZone(h.Name) {
+			all = append(all, h)
+		}
+	}
+	return all
 }
 
 // aliases gives those of them that are aliases for who asks for one type, as many as are looked at.
 func (f *Facts) aliases() (names []dns.Name) {
 	for _, h := range f.inner() {
 		alias := len(h.A.Aliases)+len(h.AAAA.Aliases) > 0 || h.Name == f.Domain && len(f.MX.Aliases)+len(f.TXT.Aliases) > 0
-		if alias && !slices.Contains(names, h.Name) && len(names) < maxBesides {
+		if alias && len(names) < maxBesides {
 			names = append(names, h.Name)
 		}
 	}

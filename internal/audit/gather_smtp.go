@@ -58,7 +58,7 @@ func (g *gatherer) smtp(ctx context.Context) {
 	targets, named := g.targets(s)
 	var sessions []probe.Session
 	g.all(ctx, func(ctx context.Context) { sessions = g.SMTP.Visits(ctx, append(targets, named...)) }, func(ctx context.Context) { g.rungs(ctx, s) })
-	s.named(g.rec, sessions[len(targets):], named)
+	s.named(g.rec, sessions, len(targets), named)
 	sessions = sessions[:len(targets)]
 	for _, session := range sessions {
 		s.Visits = append(s.Visits, Visit{Session: session, Own: Host{Name: ownName(session)}})
@@ -70,7 +70,8 @@ func (g *gatherer) smtp(ctx context.Context) {
 			do = append(do, func(ctx context.Context) { v.Own = g.host(ctx, dns.MX{Host: v.Own.Name}) })
 		}
 	}
-	if len(sessions) > 0 && !slices.ContainsFunc(sessions, probe.Session.Connected) {
+	met := slices.ContainsFunc(sessions, probe.Session.Connected) || slices.ContainsFunc(s.Rungs, Rung.open)
+	if len(sessions)+len(s.Rungs) > 0 && !met {
 		do = append(do, func(ctx context.Context) { g.controls(ctx, s) })
 	}
 	g.all(ctx, do...)
@@ -79,13 +80,15 @@ func (g *gatherer) smtp(ctx context.Context) {
 	}
 }
 
-// named keeps what was seen by other names. On a tape of old, each address has one session.
-func (s *SMTP) named(rec *recorder, sessions []probe.Session, targets []probe.Target) {
-	for i, session := range sessions {
+// named keeps what was seen by other names, which is behind what was seen by the first ones. On a
+// tape of old, each address has one session.
+func (s *SMTP) named(rec *recorder, sessions []probe.Session, first int, targets []probe.Target) {
+	for i, session := range sessions[first:] {
+		held := slices.ContainsFunc(sessions[:first], func(o probe.Session) bool { return o.Address == session.Address && o.TLS != nil })
 		switch {
 		case session.Host != targets[i].Host:
 			s.Named = append(s.Named, Visit{Session: probe.Session{Host: targets[i].Host, Address: session.Address}, Unasked: true})
-		case session.OffersTLS() || session.End().Trouble != "": // else it is that of the first name
+		case held: // else it is that of the first name
 			s.Named = append(s.Named, Visit{Session: session})
 			rec.note(exchangeOf(session))
 		}

@@ -439,5 +439,5 @@ func (g *gatherer) signatures(ctx context.Context, z *Zone, at netip.AddrPort) {
 
 // unsigned reports whether neither the parent nor the zone's own server shows that it is signed.
 func (z Zone) unsigned() bool {
-	return len(z.Referral.DS) == 0 && !z.Undivided && z.Signed.serves() && len(dns.Signatures(z.Signed.Said.Answer)) == 0
+	return len(z.Referral.DS) == 0 && !z.Undivided && z.Signed.serves() && !z.Signed.Said.Truncated && len(dns.Signatures(z.Signed.Said.Answer)) == 0
 }

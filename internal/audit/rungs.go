@@ -26,6 +26,9 @@ type Rung struct {
 	Role site.Role
 }
 
+// open reports whether it takes connections.
+func (r Rung) open() bool { return r.Stage != "" && r.Trouble == "" }
+
 // closedRungs gives what those hosts of a ladder do that take no mail by the plan.
 func closedRungs(plan *site.Plan, d site.Domain) map[dns.Name]site.Role {
 	closed := map[dns.Name]site.Role{}
@@ -46,6 +49,38 @@ func (f *Facts) closed(host dns.Name) (role site.Role, ok bool) {
 	return role, ok
 }
 
+// sending gives the addresses of the plan's hosts from which mail may leave: all but those that are
+// traps or decoys, and nothing else to any domain.
+func sending(plan *site.Plan) map[netip.Addr]bool {
+	roles := map[dns.Name][]site.Role{}
+	for _, d := range plan.Domains {
+		for _, r := range d.Ladder {
+			roles[r.Host] = append(roles[r.Host], r.Role)
+		}
+	}
+	addrs := map[netip.Addr]bool{}
+	for _, h := range plan.Hosts {
+		if all := roles[h.Name]; len(all) == 0 || slices.ContainsFunc(all, takes) {
+			for _, addr := range h.Addresses {
+				addrs[addr] = true
+			}
+		}
+	}
+	return addrs
+}
+
+// takes reports whether hosts in a role take mail, and so send some.
+func takes(role site.Role) bool { return role != site.Trap && role != site.Refuse }
+
+// sendsNone reports whether by the plan no mail leaves from an address of an MX host: nothing is to
+// be expected of its name then.
+func (f *Facts) sendsNone(addr netip.Addr) bool {
+	return f.Plan != nil && !f.Plan.Sending[addr] && !slices.ContainsFunc(f.hostsAt(addr), func(host dns.Name) bool {
+		role, closed := f.closed(host)
+		return !closed || takes(role)
+	})
+}
+
 // rungs knocks at the addresses that the plan's closed hosts have alone.
 func (g *gatherer) rungs(ctx context.Context, s *SMTP) {
 	for _, h := range g.facts.Hosts {
@@ -57,14 +92,17 @@ func (g *gatherer) rungs(ctx context.Context, s *SMTP) {
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, rungPatience)
-	defer cancel()
 	do := make([]func(context.Context), len(s.Rungs))
 	for i := range s.Rungs {
 		r := &s.Rungs[i]
 		do[i] = func(ctx context.Context) {
 			session := probe.Session{Host: r.Host, Address: netip.AddrPortFrom(r.Addr, 25), Began: g.facts.When}
-			r.Step = g.SMTP.Knock(ctx, r.Addr)
+			patient, cancel := context.WithTimeout(ctx, rungPatience)
+			r.Step = g.SMTP.Knock(patient, r.Addr)
+			cancel()
+			if r.Trouble == probe.TimedOut && ctx.Err() != nil {
+				r.Trouble = probe.Stopped // before its time was over
+			}
 			session.Steps, session.TookMS = []probe.Step{r.Step}, r.TookMS
 			e := exchangeOf(session)
 			if r.Trouble == "" {
@@ -108,7 +146,7 @@ func rungsAsPlanned(f *Facts) []verdict {
 
 func (f *Facts) rung(r Rung) (verdict, bool) {
 	at := fmt.Sprintf("%s at %s", r.Host, r.Addr)
-	open, way := r.Trouble == "", f.way(r.Addr)
+	open, way := r.open(), f.way(r.Addr)
 	switch {
 	case r.Role == site.Refuse && open:
 		return fail(at + " is a decoy by the plan, and takes connections").by(MXHost).

@@ -12,6 +12,7 @@ import (
 
 	"mxward/internal/dns"
 	"mxward/internal/dns/dnstest"
+	"mxward/internal/mailauth/fetch"
 	"mxward/internal/probe/probetest"
 )
 
@@ -50,6 +51,16 @@ func trapped(why, fails string, turn func(probetest.Net)) animal {
 			turn(n)
 		}
 	})
+	return a
+}
+
+// nameless is a domain of that plan where the addresses of closed rungs have no names.
+func nameless(why, fails, more, arpa string) animal {
+	a := trapped(why, fails, nil)
+	a.plan, a.arpa = a.plan+more, arpa
+	if more != "" {
+		a.blamed, a.anyMore = "ptr.missing@third-party@"+trapAt, true // spf.own-ip-not-covered and such
+	}
 	return a
 }
 
@@ -97,6 +108,7 @@ func owedZoo() []animal {
 	return []animal{
 		away,
 		{why: "no way to the host of the MTA-STS policy from here", add: "_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts AAAA 2001:db8::80\n", noWeb: syscall.ENETUNREACH, gone: "mtasts.txt-missing", unknown: "mtasts.https-error@local-network"},
+		{why: "the MTA-STS policy, and no authority is known here", add: "_mta-sts TXT \"v=STSv1; id=1;\"\nmta-sts A 203.0.113.80\n", noWeb: fetch.ErrNoRoots, gone: "mtasts.txt-missing", unknown: "mtasts.https-error@local-network"},
 		{why: "a name server that routers know nothing of", astray: ns2At, fails: "deleg.no-udp", blamed: "deleg.no-udp@zone-ns@" + ns2At},
 		{why: "our own gateway is gone", astray: "*", fails: "resolver.unreachable", gone: usual, blamed: "resolver.unreachable@local-network", unknown: "spf.missing@local-network deleg.no-ns@local-network"},
 		twoNames("one address of two names shows each its certificate", "", func(ca *probetest.Authority) *tls.Config {
@@ -110,6 +122,9 @@ func owedZoo() []animal {
 		trapped("a decoy at which somebody listens", "plan.rung-mismatch", func(n probetest.Net) { n[decoyAt] = &probetest.Host{} }),
 		trapped("a decoy that is silent", "plan.rung-mismatch", func(n probetest.Net) { n[decoyAt] = &probetest.Host{Err: probetest.ErrLost} }),
 		trapped("a trap at which nobody listens", "plan.rung-mismatch", func(n probetest.Net) { n[trapAt] = &probetest.Host{Err: syscall.ECONNREFUSED} }),
+		nameless("a trap and a decoy without names", "", "", zooPTR),
+		nameless("a gate without a name beside them", "ptr.missing", "", "25.2.0.192 PTR mx1.example.com.\n"),
+		nameless("the plan has another host at the trap's address", "ptr.missing", "[[host]]\nname = \"out.example.com\"\naddresses = [\"203.0.113.30\"]\nlisten = [\"203.0.113.31:25\"]\n", zooPTR),
 		{why: "another resolver, and an alias to a name that is gone", forwarded: true, add: "mail CNAME old.example.net.\n", net: "ns.example A 192.0.2.3\n", fails: "zone.dangling-cname"},
 		{why: "another resolver that denies the end of an alias", forwarded: true, between: denying("there.example.net"), add: "mail CNAME there.example.net.\n", net: "there.example A 203.0.113.80\n",
 			unknown: "zone.dangling-cname@local-resolver@mail.example.com"},

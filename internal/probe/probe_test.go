@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"net/netip"
 	"reflect"
@@ -345,4 +346,22 @@ func TestBeside(t *testing.T) {
 	if (Session{Address: netip.MustParseAddrPort("192.0.2.25:25")}).Beside() {
 		t.Error("nobody knows where we are")
 	}
+}
+
+// TestNoRoots: who knows no authority does not say that a host's certificate has none.
+func TestNoRoots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, other := probetest.NewAuthority(t), probetest.NewAuthority(t)
+		h := &probetest.Host{TLS: ca.Server(60*24*time.Hour, "mx1.example.com")}
+		for _, tt := range []struct {
+			roots *x509.CertPool
+			want  Trust
+		}{{ca.Roots(), Trusted}, {other.Roots(), Untrusted}, {x509.NewCertPool(), NoRoots}} {
+			p := Prober{Hello: "check.example.net", Dial: probetest.Net{at: h}.Dial, Roots: tt.roots}
+			s := p.Visit(t.Context(), Target{Host: dns.MustName("mx1.example.com"), Addr: netip.MustParseAddr(at)})
+			if s.TLS == nil || s.TLS.Trust != tt.want {
+				t.Errorf("expected %s, got %+v", tt.want, s.TLS)
+			}
+		}
+	})
 }

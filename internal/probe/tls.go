@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/fetch"
 	"mxward/internal/mailauth/tlsa"
 )
 
@@ -61,7 +62,7 @@ func (p *Prober) shown(state tls.ConnectionState, at time.Time) *TLS {
 	t.Trust = Trusted
 	if err := trusted(state.PeerCertificates, p.Roots, at); err != nil {
 		t.Trust, t.TrustError = Untrusted, err.Error()
-		if errors.As(err, new(x509.SystemRootsError)) {
+		if fetch.Rootless(p.Roots) {
 			t.Trust = NoRoots
 		}
 	}

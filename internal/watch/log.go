@@ -32,6 +32,12 @@ func (e events) looked(r render.Report) {
 	e.logger.Debug("a domain was looked at", "domain", r.Domain, "failed", n.Findings, "unknown", n.Unknown)
 }
 
+// inVain: a baseline has something that was not found.
+func (e events) inVain(file string, entry audit.Ignore) {
+	e.logger.Warn("what is to be ignored was not found: take it out of the baseline if it is mended, or see that the target is the finding's",
+		"baseline", file, "line", entry.Line, "id", entry.ID, "target", render.Clean(entry.Target))
+}
+
 // changed: one line for each change.
 func (e events) changed(c Change) {
 	level := slog.LevelWarn

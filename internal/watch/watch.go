@@ -50,6 +50,7 @@ type Watcher struct {
 	Domains []dns.Name
 	// Check looks at a domain. What a baseline names is marked in what it gives.
 	Check    func(ctx context.Context, domain dns.Name) render.Report
+	Known    audit.Baseline // that baseline: entries of it that match nothing are told
 	Interval time.Duration  // 0: an hour
 	Least    audit.Severity // what is milder is not told; "": a warning
 	Store    Store          // nil: what is known ends with the process
@@ -58,6 +59,7 @@ type Watcher struct {
 	Mail   *Mail // nil: nobody gets mail
 	Logger *slog.Logger
 
+	vain     vain
 	state    *state // nil while this process does not watch
 	met      met
 	due      map[dns.Name]time.Time
@@ -200,6 +202,9 @@ func (w *Watcher) look(ctx context.Context, domain dns.Name) (render.Report, boo
 	changes := w.state.domain(domain).take(report, cmp.Or(w.Least, audit.Warning))
 	log := newEvents(w.Logger)
 	log.looked(report)
+	for _, e := range w.vain.take(w.Known, w.Domains, domain, report.Findings, time.Now()) {
+		log.inVain(w.Known.File, e)
+	}
 	for _, c := range changes {
 		log.changed(c)
 	}

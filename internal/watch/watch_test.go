@@ -640,3 +640,46 @@ func TestMessage(t *testing.T) {
 		t.Errorf("subject %q", got)
 	}
 }
+
+// TestInVain: what a baseline has in vain is in the log when all domains were looked at, and once.
+func TestInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text bytes.Buffer
+		other := dns.MustName("example.org")
+		found := map[dns.Name]string{example: "spf.ptr unknown,mx.cname error", other: "spf.ptr pass,mx.cname pass"}
+		until := time.Now().Add(100 * time.Hour)
+		w := &Watcher{
+			Domains: []dns.Name{example, other},
+			Check: func(_ context.Context, d dns.Name) render.Report {
+				return render.Report{Domain: d, When: time.Now(), Findings: look(found[d])}
+			},
+			Known: audit.Baseline{File: "known.toml", Entries: []audit.Ignore{
+				{Line: 1, ID: "spf.ptr", Target: "example.com", Until: until}, {Line: 6, ID: "mx.cname", Target: "example.com", Until: until},
+			}},
+			Logger: slog.New(slog.NewTextHandler(&text, nil)),
+		}
+		told := func() string {
+			var lines []string
+			for line := range strings.Lines(text.String()) {
+				if _, rest, ok := strings.Cut(line, "baseline=known.toml "); ok {
+					lines = append(lines, strings.TrimSpace(rest))
+				}
+			}
+			return strings.Join(lines, "; ")
+		}
+		once := func(why, want string) {
+			if _, err := w.Once(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := told(); got != want {
+				t.Errorf("%s: %q", why, got)
+			}
+		}
+		once("one could not be asked, and one is there", "")
+		found[example] = "spf.ptr pass,mx.cname error"
+		once("one is mended", "line=1 id=spf.ptr target=example.com")
+		once("it was told", "line=1 id=spf.ptr target=example.com")
+		found[example] = "spf.ptr pass,mx.cname pass"
+		once("the other too", "line=1 id=spf.ptr target=example.com; line=6 id=mx.cname target=example.com")
+	})
+}

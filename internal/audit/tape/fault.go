@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/fetch"
 )
 
 // fault is an error with all that whoever judges it can see in it.
@@ -45,7 +46,7 @@ func marks() map[string]error {
 	return map[string]error{
 		"deadline": context.DeadlineExceeded, "canceled": context.Canceled, "eof": io.EOF, "unexpected-eof": io.ErrUnexpectedEOF,
 		"ENETUNREACH": syscall.ENETUNREACH, "EHOSTUNREACH": syscall.EHOSTUNREACH, "EADDRNOTAVAIL": syscall.EADDRNOTAVAIL,
-		"ECONNREFUSED": syscall.ECONNREFUSED, "ECONNRESET": syscall.ECONNRESET,
+		"ECONNREFUSED": syscall.ECONNREFUSED, "ECONNRESET": syscall.ECONNRESET, "no-roots": fetch.ErrNoRoots,
 	}
 }
 

@@ -1,7 +1,6 @@
 package mtasts
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"mxward/internal/dns"
+	"mxward/internal/mailauth/fetch"
 )
 
 // Limits of a fetch.
@@ -22,14 +22,12 @@ const (
 	fetchTimeout = time.Minute      // RFC 8461 §3.3
 	dialTimeout  = 20 * time.Second // ours: for one address
 	maxAddrs     = 8                // ours: addresses that are tried
-	maxHeader    = 16 << 10         // ours: octets of the response's header
 )
 
 const (
 	recordLabel = "_mta-sts"
 	hostLabel   = "mta-sts"
 	policyPath  = "/.well-known/mta-sts.txt" // RFC 8461 §3.3
-	httpsPort   = 443
 )
 
 // RecordName gives where the record of a domain stands: _mta-sts.DOMAIN (RFC 8461 §3.1).
@@ -96,24 +94,12 @@ func (f *Fetcher) Fetch(ctx context.Context, domain dns.Name) (Fetched, error) {
 	if err != nil {
 		return Fetched{}, err
 	}
-	transport := &http.Transport{
-		DialContext:            func(ctx context.Context, network, _ string) (net.Conn, error) { return f.dial(ctx, network, addrs) },
-		TLSClientConfig:        &tls.Config{RootCAs: f.Roots, MinVersion: tls.VersionTLS12}, // RFC 8996
-		DisableKeepAlives:      true,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
-	}
-	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+host.String()+policyPath, nil)
 	if err != nil {
 		return Fetched{}, &Error{Class: ErrPermanent, ID: "mtasts.https-error", Fault: "the domain makes no URL", Err: err}
 	}
-	request.Header.Set("User-Agent", "mxward")
-	var web http.RoundTripper = transport // which follows no redirect
-	if f.Wrap != nil {
-		web = f.Wrap(transport)
-	}
-	response, err := web.RoundTrip(request)
+	web := fetch.Client{Dial: f.Dial, Roots: f.Roots, Port: f.Port, Each: dialTimeout, Wrap: f.Wrap} // which follows no redirect
+	response, err := web.Do(request, addrs)
 	if err != nil {
 		return Fetched{}, fetchError(host, err)
 	}
@@ -141,25 +127,6 @@ func (f *Fetcher) addrs(ctx context.Context, host dns.Name) ([]netip.Addr, error
 		return nil, &Error{Class: ErrPermanent, ID: "mtasts.host-unresolvable", Fault: fault, Fix: "publish the address of the web server with the policy"}
 	}
 	return addrs, nil
-}
-
-// dial takes the first address that answers.
-func (f *Fetcher) dial(ctx context.Context, network string, addrs []netip.Addr) (net.Conn, error) {
-	dial := f.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	var all []error
-	for _, a := range addrs {
-		one, cancel := context.WithTimeout(ctx, dialTimeout)
-		conn, err := dial(one, network, netip.AddrPortFrom(a, cmp.Or(f.Port, httpsPort)).String())
-		cancel()
-		if err == nil {
-			return conn, nil
-		}
-		all = append(all, err)
-	}
-	return nil, errors.Join(all...)
 }
 
 // fetchError tells a certificate that is not valid, which stays so, from the rest.

@@ -122,7 +122,7 @@ func TestFetch(t *testing.T) {
 			w.Write([]byte("version: STSv1\n"))
 		}),
 			"mta-sts.example.com", time.Hour, "mtasts.https-error", ErrTemporary, "cut off"},
-		{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 2*maxHeader)) }),
+		{http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X", strings.Repeat("x", 2*16<<10)) }),
 			"mta-sts.example.com", time.Hour, "mtasts.https-error", ErrTemporary, "an endless header"},
 		{http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 			"mta-sts.example.com", time.Hour, "mtasts.https-error", ErrTemporary, "hung up"},
@@ -158,9 +158,13 @@ func TestFetchTrustsNobody(t *testing.T) {
 	if _, err := f.Fetch(t.Context(), exampleCom); err != nil || strings.Join(dialled, " ") != "[2001:db8::80]:443 192.0.2.80:443" {
 		t.Errorf("%v, dialled %v", err, dialled)
 	}
-	f.Roots = x509.NewCertPool()
+	_, f.Roots = certFor(t, time.Hour, "mta-sts.example.com")
 	if _, err := f.Fetch(t.Context(), exampleCom); !errors.Is(err, ErrPermanent) {
 		t.Errorf("an unknown authority: %v", err)
+	}
+	f.Roots = x509.NewCertPool()
+	if _, err := f.Fetch(t.Context(), exampleCom); !errors.Is(err, ErrTemporary) {
+		t.Errorf("no authority is known here: %v", err)
 	}
 }
 
