@@ -302,6 +302,9 @@ func (g *gatherer) hosts(ctx context.Context) {
 	f := g.facts
 	own := func(ctx context.Context) { f.Own = g.host(ctx, dns.MX{Host: f.Domain}) }
 	kinds := g.where(own, "zone", "dnssec.bogus") // what stands at the domain beside its MX records
+	if g.Common != nil && f.Zone.unsigned() && !g.wants("zone") {
+		kinds = nil // nothing there can be bogus
+	}
 	g.all(ctx, g.mx, kinds)
 	if f.Own.Name.IsZero() && len(f.MX.Records) == 0 {
 		own(ctx)
