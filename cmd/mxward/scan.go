@@ -218,6 +218,7 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	}
 	a.Asker = &scan.Pace{Asker: a.Asker, Rate: f.serverRate}
 	again := *a
+	a.Hasty = true
 	a.Common, again.Common = &audit.Common{}, &audit.Common{}
 	return &scan.Scanner{
 		Check: scan.Check(a, f.checks, f.full), Again: scan.Check(&again, f.checks, f.full), Parse: parseLine,

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,40 @@ func TestCommonZoo(t *testing.T) {
 }
 
 // counter counts what single servers are asked.
+// TestHasty: who is hasty leaves only what is worth to be asked again in any case, and leaves it
+// sooner.
+func TestHasty(t *testing.T) {
+	left := 0
+	for _, a := range zoo() {
+		t.Run(a.why, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				domain := dns.MustName(cmp.Or(a.domain, "example.com"))
+				auditor := a.world(t)
+				auditor.Common, auditor.Hasty = &Common{}, true
+				began := time.Now()
+				if facts := auditor.Gather(t.Context(), domain); !facts.Unfinished {
+					return
+				}
+				hasty := time.Since(began)
+				left++
+				auditor = a.world(t)
+				auditor.Common = &Common{}
+				began = time.Now()
+				facts := auditor.Gather(t.Context(), domain)
+				if full := time.Since(began); full <= hasty {
+					t.Errorf("left after %s; to stay takes %s", hasty, full)
+				}
+				if findings := Judge(facts, Checks()); facts.Unfinished || !AskAgain(findings) {
+					t.Errorf("unfinished: %t; nothing is open, and it was left", facts.Unfinished)
+				}
+			})
+		})
+	}
+	if left == 0 {
+		t.Error("no animal is left")
+	}
+}
+
 type counter struct {
 	Asker
 	mu sync.Mutex

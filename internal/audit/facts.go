@@ -24,6 +24,8 @@ type Facts struct {
 	Log       []Exchange     // all that was asked, by name, type and server
 	Packets   int            // sent for this domain
 	Brief     bool           // findings come without their evidence
+	// Unfinished is a domain that was left: see Auditor.Hasty. Nothing can be judged by its facts.
+	Unfinished bool
 
 	Control Control
 	Zone    Zone

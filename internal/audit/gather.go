@@ -82,6 +82,9 @@ type Auditor struct {
 	AllowLoopback bool
 	// Wanted says what will be judged: what other checks alone need is not asked for. Nil is all.
 	Wanted Wanted
+	// Hasty leaves a domain as soon as all servers of its zone that were asked are silent: for who
+	// asks again later. It wants Common.
+	Hasty bool
 	// Common is what the audits of many domains share; nil asks all for each.
 	Common *Common
 	// Probes is what the lists' test entries have said; nil asks them for each domain.
@@ -103,7 +106,11 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 	g := a.gatherer(f)
 	if g.Common != nil { // one after the other: what comes first spares questions to the rest
 		g.way(ctx) // the resolver may learn it
-		g.atOnce(ctx, g.zone, func(ctx context.Context) { g.all(ctx, g.ourSide, g.mx) })
+		if a.Hasty && g.silentWay(ctx) {
+			f.Unfinished, f.Packets = true, g.rec.packets
+			return f
+		}
+		g.all(ctx, g.ourSide, g.zone, g.mx)
 		g.deadZone()
 		g.all(ctx, g.records)
 	} else {
@@ -125,13 +132,16 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 // may take their time.
 func (g *gatherer) records(ctx context.Context) {
 	f, domain := g.facts, g.facts.Domain
-	hosts, visits := g.mailHosts, (func(context.Context))(nil)
+	asking, talking := []func(context.Context){g.mailHosts, g.mtasts}, []func(context.Context){nil, nil}
 	if g.SMTP != nil {
-		hosts, visits = nil, g.mailHosts
+		asking[0], talking[0] = nil, g.mailHosts
 	}
-	g.atOnce(ctx, visits, g.mtasts, func(ctx context.Context) {
+	if g.Common != nil && g.mayHavePolicy(ctx) {
+		asking[1], talking[1] = nil, g.mtasts
+	}
+	g.atOnce(ctx, talking[0], talking[1], func(ctx context.Context) {
 		g.all(ctx,
-			hosts,
+			asking[0], asking[1],
 			func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
 			func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 			g.dmarc,
@@ -389,6 +399,20 @@ func (g *gatherer) mtasts(ctx context.Context) {
 	fetcher := *g.MTASTS
 	fetcher.Resolver = g.rec
 	g.facts.MTASTS = mtasts.Look(ctx, &fetcher, g.facts.Domain)
+}
+
+// mayHavePolicy reports whether the domain has a record of MTA-STS, or a host where its policy
+// would be.
+func (g *gatherer) mayHavePolicy(ctx context.Context) bool {
+	if g.MTASTS == nil || len(g.texts(ctx, "_mta-sts").Records) > 0 {
+		return g.MTASTS != nil
+	}
+	host, err := mtasts.PolicyHost(g.facts.Domain)
+	if err != nil {
+		return false
+	}
+	set, err := dns.LookupAddrsInTurn(ctx, g.rec, host)
+	return err == nil && len(set.Records) > 0
 }
 
 func (g *gatherer) caa(ctx context.Context) { g.facts.CAA = g.climb(ctx, g.facts.Domain) }

@@ -62,6 +62,13 @@ func (g *gatherer) deadZone() {
 	}
 }
 
+// silentWay reports whether the servers of the domain's zone that were asked on the way there are
+// all silent.
+func (g *gatherer) silentWay(ctx context.Context) bool {
+	heard := g.rec.heardOf(g.addressesOf(ctx, g.facts.Zone.Referral, 0), dns.Question{Name: g.facts.Domain, Type: dns.TypeSOA, DNSSEC: true})
+	return len(heard) > 0 && !slices.ContainsFunc(heard, func(h Heard) bool { return dns.TroubleOf(h.Err) != dns.NoReply })
+}
+
 // silent reports whether none of the servers says anything.
 func (z Zone) silent() bool {
 	return len(z.Servers) > 0 && !slices.ContainsFunc(z.Servers, func(s Server) bool {
@@ -390,6 +397,10 @@ func (g *gatherer) ofEach(z *Zone, wishes func(*gatherer, *Zone, *Server) []wish
 		for _, w := range wishes(g, z, &z.Servers[i]) {
 			if heard, ok := g.Common.able(at); w.network == "tcp" && ok { // lately, for another zone
 				*w.into = heard
+				continue
+			}
+			if heard := g.rec.heardOf([]netip.AddrPort{at}, w.q); w.network == "udp" && len(heard) > 0 && !heard[0].Said.Truncated { // on the way here
+				*w.into = heard[0]
 				continue
 			}
 			do = append(do, func(ctx context.Context) {

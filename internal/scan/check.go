@@ -13,14 +13,18 @@ import (
 func Check(a *audit.Auditor, checks []audit.Check, full bool) func(context.Context, dns.Name) Report {
 	return func(ctx context.Context, domain dns.Name) Report {
 		facts := a.Gather(ctx, domain)
+		if facts.Unfinished {
+			return Report{Open: true}
+		}
 		r := Report{Provider: provider(facts), Questions: facts.Packets}
 		if full {
 			r.Findings = audit.Judge(facts, checks)
-			r.Counts = count(r.Findings)
+			r.Counts, r.Open = count(r.Findings), audit.AskAgain(r.Findings)
 			return r
 		}
 		facts.Brief = true
 		r.Findings, r.Counts = audit.Faults(facts, checks)
+		r.Open = audit.AskAgain(r.Findings)
 		return r
 	}
 }

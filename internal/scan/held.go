@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"mxward/internal/dns"
 )
@@ -26,9 +27,10 @@ type held struct {
 
 // heldLine is one of them in the file.
 type heldLine struct {
-	Line   int    `json:"l"`
-	Text   string `json:"t"`
-	Domain string `json:"d"`
+	Line   int       `json:"l"`
+	Text   string    `json:"t"`
+	Domain string    `json:"d"`
+	Since  time.Time `json:"s"`
 }
 
 func (h *held) add(w work) error {
@@ -48,7 +50,7 @@ func (h *held) add(w work) error {
 		}
 		h.file, h.w = f, bufio.NewWriter(f)
 	}
-	return json.NewEncoder(h.w).Encode(heldLine{w.line, w.text, w.domain.String()})
+	return json.NewEncoder(h.w).Encode(heldLine{w.line, w.text, w.domain.String(), w.since})
 }
 
 // take gives what is there, and forgets it.
@@ -95,7 +97,7 @@ func (h *held) each(ctx context.Context, jobs chan<- work) error {
 		if err != nil {
 			return err
 		}
-		if err := send(work{l.Line, l.Text, domain}); err != nil {
+		if err := send(work{l.Line, l.Text, domain, l.Since}); err != nil {
 			return err
 		}
 	}

@@ -49,6 +49,7 @@ type Report struct {
 	Counts    map[audit.Status]int // of all findings; nil where Findings has all
 	Provider  string               // of its mail hosts
 	Questions int                  // packets that were sent for it
+	Open      bool                 // it is worth while to ask again a while later
 }
 
 // The limits; ours.
@@ -57,8 +58,9 @@ const (
 	MaxConcurrency     = 5000
 	lookAhead          = 4                    // lines read ahead for each domain under way, in ordered output
 	step               = 5 * time.Millisecond // from one domain at once to one more, at the start: nothing is known yet, and all would ask the same servers
-	slower             = 2                    // by how much fewer at once are asked again
-	pause              = 5 * time.Second      // before a domain is asked again, at least
+	pause              = 3 * time.Second      // before a domain is asked again, at least
+	more               = 2                    // so many times as many are asked again at once: most of them wait for servers that are silent
+	heldTick           = 500 * time.Millisecond
 )
 
 // Scanner looks at the domains of a Source. Check, Parse and Tally must be set.
@@ -87,11 +89,12 @@ type run struct {
 	stop context.CancelCauseFunc
 }
 
-// work is a domain to look at.
+// work is a domain to look at, for a second time after a pause.
 type work struct {
 	line   int
 	text   string
 	domain dns.Name
+	since  time.Time // when it was held back
 }
 
 // Run takes each line of source to a result in sink. When ctx ends, what is under way is
@@ -123,9 +126,9 @@ func (r *run) both(ctx context.Context, n int, source Source) error {
 	read, looked, second := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	go func() {
 		<-read
-		second <- r.pool(ctx, max(n/slower, 1), again, r.second, func() error { return r.heldBack(ctx, looked, again) })
+		second <- r.pool(ctx, n*more, 0, again, r.second, func() error { return r.heldBack(ctx, looked, again) })
 	}()
-	err := r.pool(ctx, n, first, r.first, func() error {
+	err := r.pool(ctx, n, step, first, r.first, func() error {
 		defer close(read)
 		return r.read(ctx, source, first)
 	})
@@ -136,24 +139,25 @@ func (r *run) both(ctx context.Context, n int, source Source) error {
 // heldBack sends on what was held back, until all have been looked at once.
 func (r *run) heldBack(ctx context.Context, looked <-chan struct{}, again chan<- work) error {
 	for last := false; ; {
-		select {
-		case <-looked:
-			last = true
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
 		now := r.held.take()
 		err := now.each(ctx, again)
 		now.close()
 		if err != nil || last {
 			return err
 		}
+		select {
+		case <-looked:
+			last = true
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(heldTick):
+		}
 	}
 }
 
-// pool has n goroutines do the work that feed sends, until it has sent all.
-func (r *run) pool(ctx context.Context, n int, jobs chan work, do func(context.Context, work), feed func() error) error {
+// pool has n goroutines do the work that feed sends, until it has sent all. They begin with a step
+// between them.
+func (r *run) pool(ctx context.Context, n int, step time.Duration, jobs chan work, do func(context.Context, work), feed func() error) error {
 	var all sync.WaitGroup
 	fed := make(chan struct{})
 	for k := range n {
@@ -212,7 +216,7 @@ func (r *run) read(ctx context.Context, source Source, jobs chan<- work) error {
 			result.Status, result.Domain, result.First = Duplicate, domain.String(), before
 		default:
 			select {
-			case jobs <- work{line.Number, line.Text, domain}:
+			case jobs <- work{line: line.Number, text: line.Text, domain: domain}:
 				continue
 			case <-ctx.Done():
 				return ctx.Err()
@@ -238,29 +242,31 @@ func (l Line) parse(name func(string) (dns.Name, error)) (dns.Name, error) {
 
 // first looks at a domain, and holds it back where something is unknown.
 func (r *run) first(ctx context.Context, w work) {
-	result := r.look(ctx, r.Check, w)
+	result, open := r.look(ctx, r.Check, w)
 	if ctx.Err() != nil {
 		return // what was not waited for is no result
 	}
-	if r.Again == nil || result.Status != Checked || !audit.AskAgain(result.Findings) {
+	if r.Again == nil || !open {
 		r.put(result)
 		return
 	}
 	r.Tally.hold(1)
-	if r.turn == nil {
-		r.failed(r.held.add(w))
+	w.since = time.Now()
+	if r.turn != nil {
+		r.second(ctx, w)
 		return
 	}
-	select {
-	case <-time.After(pause):
-		r.second(ctx, w)
-	case <-ctx.Done():
-	}
+	r.failed(r.held.add(w))
 }
 
 // second looks at a domain for the last time.
 func (r *run) second(ctx context.Context, w work) {
-	result := r.look(ctx, r.Again, w)
+	select {
+	case <-time.After(time.Until(w.since.Add(pause))):
+	case <-ctx.Done():
+		return
+	}
+	result, _ := r.look(ctx, r.Again, w)
 	if ctx.Err() != nil {
 		return
 	}
@@ -269,18 +275,19 @@ func (r *run) second(ctx context.Context, w work) {
 	r.put(result)
 }
 
-// look is the border of one domain: a fault of ours costs its line, and not the rest.
-func (r *run) look(ctx context.Context, check func(context.Context, dns.Name) Report, w work) (result Result) {
+// look is the border of one domain: a fault of ours costs its line, and not the rest. It reports
+// whether the domain should be asked for again.
+func (r *run) look(ctx context.Context, check func(context.Context, dns.Name) Report, w work) (result Result, open bool) {
 	result = Result{Line: w.line, Input: w.text, Domain: w.domain.String(), Status: Checked}
 	defer func() {
 		if p := recover(); p != nil {
-			result.Status, result.Error = Failed, "an internal fault"
+			result.Status, result.Error, open = Failed, "an internal fault", false
 			r.Tally.fault(fmt.Sprintf("line %d, %s: %v\n%s", w.line, w.domain, p, debug.Stack()))
 		}
 	}()
 	report := check(ctx, w.domain)
 	result.Findings, result.Counts, result.Provider, result.Questions = report.Findings, report.Counts, report.Provider, report.Questions
-	return result
+	return result, report.Open
 }
 
 func (r *run) put(result Result) {

@@ -97,7 +97,7 @@ func fine(context.Context, dns.Name) Report { return Report{Questions: 1} }
 // unsure leaves something open about names that begin with u.
 func unsure(_ context.Context, domain dns.Name) Report {
 	if strings.HasPrefix(domain.String(), "u") {
-		return Report{Findings: []audit.Finding{{ID: "spf.missing", Status: audit.Unknown, Blame: audit.ZoneServers}}}
+		return Report{Findings: []audit.Finding{{ID: "spf.missing", Status: audit.Unknown, Blame: audit.ZoneServers}}, Open: true}
 	}
 	return Report{}
 }
@@ -177,9 +177,12 @@ func TestAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			lines := []string{"a.example", "u1.example", "b.example", "u2.example", "c.example"}
 			var sink kept
-			again := 0
+			again, began := 0, time.Now()
 			s := Scanner{Check: unsure, Parse: parse, Tally: &Tally{}, Ordered: ordered, Concurrency: 2, Again: func(ctx context.Context, domain dns.Name) Report {
 				again++
+				if waited := time.Since(began); waited < pause {
+					t.Errorf("asked again after %s", waited)
+				}
 				return fine(ctx, domain)
 			}}
 			if err := s.Run(t.Context(), &texts{lines: lines}, &sink); err != nil {
@@ -207,8 +210,9 @@ func TestHeldInFile(t *testing.T) {
 	t.Setenv("TMPDIR", folder)
 	var h held
 	t.Cleanup(h.close)
+	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for i := range 2 * maxHeld {
-		if err := h.add(work{i, "text\n" + fmt.Sprint(i), dns.MustName(fmt.Sprintf("d%d.example", i))}); err != nil {
+		if err := h.add(work{i, "text\n" + fmt.Sprint(i), dns.MustName(fmt.Sprintf("d%d.example", i)), since}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -227,7 +231,7 @@ func TestHeldInFile(t *testing.T) {
 	}()
 	n := 0
 	for w := range jobs {
-		if w.line != n || w.domain.String() != fmt.Sprintf("d%d.example", n) || w.text != "text\n"+fmt.Sprint(n) {
+		if w.line != n || w.domain.String() != fmt.Sprintf("d%d.example", n) || w.text != "text\n"+fmt.Sprint(n) || !w.since.Equal(since) {
 			t.Fatalf("%d: %+v", n, w)
 		}
 		n++
