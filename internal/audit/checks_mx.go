@@ -300,13 +300,14 @@ func (f *Facts) dataOf(host dns.Name) Blame {
 
 // hostName: letters, digits and hyphens, and a top level that is no number (RFC 1123 §2.1).
 func hostName(n dns.Name) bool {
-	labels := n.Labels()
-	for _, label := range labels {
+	last, labels := "", 0
+	for label := range strings.SplitSeq(n.String(), ".") { // one with an escaped dot is none in any case
 		if strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") {
 			return false
 		}
+		last, labels = label, labels+1
 	}
-	return len(labels) > 1 && strings.Trim(labels[len(labels)-1], "0123456789") != ""
+	return labels > 1 && strings.Trim(last, "0123456789") != ""
 }
 
 // unreachable: no packet from elsewhere arrives there; in a lab everybody is on this host.

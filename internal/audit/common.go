@@ -177,7 +177,7 @@ func (g *gatherer) askFirst(ctx context.Context, servers []netip.AddrPort, q dns
 		defer func() { asked <- recover() }()
 		others = g.askSome(ctx, servers[1:], q)
 	})
-	first := g.askSome(ctx, servers[:1], q)
+	first := g.askSome(context.WithValue(ctx, clockKey{}, soon), servers[:1], q)
 	if !soon.Stop() {
 		if fault := <-asked; fault != nil {
 			panic(fault)
@@ -188,6 +188,20 @@ func (g *gatherer) askFirst(ctx context.Context, servers []netip.AddrPort, q dns
 		return first
 	}
 	return append(first, g.askSome(ctx, servers[1:], q)...)
+}
+
+// clockKey is where a context has the clock of askFirst.
+type clockKey struct{}
+
+// Hold stops that clock while an Asker holds a question back that was not sent yet; what it gives
+// lets the clock run on. Otherwise who waits for one busy server would ask all of them, and make
+// them busier.
+func Hold(ctx context.Context) (goOn func()) {
+	clock, ok := ctx.Value(clockKey{}).(*time.Timer)
+	if !ok || !clock.Stop() {
+		return func() {}
+	}
+	return func() { clock.Reset(heardSoon) }
 }
 
 // able gives that a server was heard over TCP.

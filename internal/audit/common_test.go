@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,37 @@ func TestHasty(t *testing.T) {
 	}
 	if left == 0 {
 		t.Error("no animal is left")
+	}
+}
+
+// TestHold: who waits for its turn at one server does not ask the others meanwhile; who is not heard
+// soon after that does.
+func TestHold(t *testing.T) {
+	for _, tt := range []struct {
+		why   string
+		reply time.Duration // after the turn has come
+		asked int32
+	}{
+		{"it answers at once", 0, 1},
+		{"it takes its time", heardSoon + time.Millisecond, 3},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var asked atomic.Int32
+			auditor := &Auditor{Common: &Common{}, Asker: askerFunc(func(ctx context.Context, _ netip.AddrPort, _ string, _ dns.Question) (dns.Said, error) {
+				if asked.Add(1) == 1 {
+					goOn := Hold(ctx)
+					time.Sleep(10 * heardSoon)
+					goOn()
+					time.Sleep(tt.reply)
+				}
+				return dns.Said{}, nil
+			})}
+			servers := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("192.0.2.2:53"), netip.MustParseAddrPort("192.0.2.3:53")}
+			auditor.gatherer(&Facts{}).askFirst(t.Context(), servers, dns.Question{Name: dns.MustName("example.com"), Type: dns.TypeNS}, func(Heard) bool { return true })
+			if asked.Load() != tt.asked {
+				t.Errorf("%s: %d were asked, want %d", tt.why, asked.Load(), tt.asked)
+			}
+		})
 	}
 }
 

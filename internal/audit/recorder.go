@@ -18,6 +18,7 @@ const (
 	maxRecords = 20   // of one answer, in the evidence
 	maxAsked   = 2000 // questions for one domain, whatever its records ask for; ours
 	manyAsked  = 28   // about what a domain of many takes
+	manyCommon = 12   // and about what it has in common with others
 )
 
 // errSpent stands for what was not asked any more.
@@ -174,7 +175,7 @@ func (r *recorder) note(e Exchange) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.log == nil {
-		r.log = make([]Exchange, 0, manyAsked)
+		r.log = make([]Exchange, 0, manyAsked+manyCommon)
 	}
 	r.log = append(r.log, e)
 	r.packets += e.packets

@@ -13,7 +13,7 @@ import (
 // The defaults for one server's address; ours. Servers of many zones answer a hundred times as
 // much, and a small one is seldom asked for more than one zone.
 const (
-	DefaultServerRate = 250 // questions a second
+	DefaultServerRate = 500 // questions a second
 	serverAtOnce      = 100 // questions under way
 	burst             = 50 * time.Millisecond
 	maxGates          = 50_000 // servers that are remembered
@@ -55,6 +55,7 @@ func (p *Pace) wait(ctx context.Context, server netip.Addr) (done func(), err er
 	select {
 	case g.room <- struct{}{}:
 	default:
+		defer audit.Hold(ctx)()
 		select {
 		case g.room <- struct{}{}:
 		case <-ctx.Done():
@@ -63,6 +64,7 @@ func (p *Pace) wait(ctx context.Context, server netip.Addr) (done func(), err er
 	}
 	done = func() { <-g.room }
 	if wait := p.turn(g); wait > 0 {
+		defer audit.Hold(ctx)()
 		timer := time.NewTimer(wait)
 		defer timer.Stop()
 		select {

@@ -63,6 +63,9 @@ func (e *Error) Error() string {
 	return s
 }
 
+// Is tells the class; of the cause, Unwrap knows.
+func (e *Error) Is(target error) bool { return target == e.Class }
+
 // Unwrap gives the class and the cause.
 func (e *Error) Unwrap() []error {
 	if e.Err == nil {

@@ -113,7 +113,7 @@ func policyName(domain string) (dns.Name, bool) {
 		return dns.Name{}, false
 	}
 	name, err := dns.ParseName(domain)
-	if err != nil || len(name.Labels()) < 2 {
+	if err != nil || name.CountLabels() < 2 {
 		return dns.Name{}, false
 	}
 	if _, isAddr := name.Addr(); isAddr {
