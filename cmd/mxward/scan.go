@@ -212,6 +212,7 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 	}
 	if own, ok := a.Asker.(*resolver.Resolver); ok {
 		own.KeepReferrals = true
+		own.CacheBytes = scanCache
 		own.NoMinimisation = true // it costs questions, and among so many domains nobody's look-up can be made out
 		own.MaxInFlight = perDomain * f.concurrency
 		own.MaxWaiters = perDomain * f.concurrency // what a large provider has is asked for all at once
@@ -225,6 +226,10 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 		Concurrency: f.concurrency, Ordered: f.ordered, Tally: tally,
 	}, nil
 }
+
+// scanCache is what the resolver may keep, in octets: most of what is asked about one of many domains
+// is asked for no other, and what many have in common stays.
+const scanCache = 16 << 20
 
 // perDomain is about how many questions to the resolver are under way at once for one domain.
 const perDomain = 20

@@ -99,7 +99,12 @@ func (r *Resolver) send(ctx context.Context, p packet) (reply, error) {
 	return r.packets.do(ctx, p, func() (rep reply, err error) {
 		defer r.recovered(p.question(), &err)
 		h := &hangup{}
-		defer context.AfterFunc(ctx, h.now)()
+		if own, ok := ctx.(*errand); ok {
+			own.tell(h)
+			defer own.quiet(h)
+		} else {
+			defer context.AfterFunc(ctx, h.now)()
+		}
 		began := time.Now()
 		w := wait{h, began.Add(limit)}
 		if p.proto == "tcp" {

@@ -92,15 +92,13 @@ func (g *flights[K, V]) land(key K, f *flight[V]) {
 	close(f.done)
 }
 
-// question is flights.do with a context of the work's own: it ends after the time of one
-// question, with the asker's (as if cancelled: that an asker had little time says nothing of
-// the work), or when the work calls the function that goes with it.
+// question is flights.do with a context of the work's own, which also ends when the work calls
+// the function that goes with it.
 func (r *Resolver) question(ctx context.Context, q dns.Question, work func(context.Context, context.CancelFunc) (dns.Answer, error)) (dns.Answer, error) {
 	return r.questions.do(ctx, q, func() (dns.Answer, error) {
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.timeout())
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
-		return work(own, cancel)
+		own, end := sendOut(ctx, r.timeout())
+		defer end()
+		return work(own, own.callBack)
 	})
 }
 
