@@ -18,7 +18,10 @@ func (r *Resolver) fromCache(q dns.Question) (dns.Answer, bool) {
 	now := time.Now()
 	var buf [maxNameOctets]byte
 	a := r.asks(q, false)
-	e := r.cache.ready(q.Name.AppendWire(buf[:0]), a, now)
+	e, there := r.cache.ready(q.Name.AppendWire(buf[:0]), a, now)
+	if !there {
+		return dns.Answer{}, false
+	}
 	if e == nil || r.due(e, a, now) {
 		return r.linked(q, now)
 	}

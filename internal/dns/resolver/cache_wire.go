@@ -120,18 +120,18 @@ func (e *entry) head(typ dns.Type, now time.Time) dns.Answer {
 }
 
 // ready gives the entry that answers a question by itself: a piece that is no alias, or the
-// chain that begins with one.
-func (c *cache) ready(name []byte, a ask, now time.Time) *entry {
+// chain that begins with one. It reports whether anything is there to begin with.
+func (c *cache) ready(name []byte, a ask, now time.Time) (e *entry, there bool) {
 	since := c.since(now)
-	e := c.locate(name, a, since)
+	e = c.locate(name, a, since)
 	if e == nil || e.value.(*piece).target.IsZero() || a.typ == dns.TypeCNAME {
-		return e
+		return e, e != nil
 	}
 	e = c.lookup(name, cacheKey{kindChain, a})
 	if e == nil || e.expires <= since {
-		return nil
+		return nil, true
 	}
-	return e
+	return e, true
 }
 
 // AppendAnswer implements dns.WireResolver with what the cache has ready.
@@ -145,7 +145,7 @@ func (r *Resolver) AppendAnswer(reply []byte, q dns.WireQuestion) ([]byte, dns.W
 	name := lowered(buf[:0], q.Name)
 	a := ask{typ: q.Type, dnssec: q.DNSSEC}
 	now := time.Now()
-	e := r.cache.ready(name, a, now)
+	e, _ := r.cache.ready(name, a, now)
 	if e == nil || len(reply) != headerSize+len(q.Name)+questionTail {
 		return reply, dns.WireAnswer{}, false
 	}
