@@ -177,9 +177,10 @@ func TestAgain(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			lines := []string{"a.example", "u1.example", "b.example", "u2.example", "c.example"}
 			var sink kept
-			again, began := 0, time.Now()
+			began := time.Now()
+			var again atomic.Int32
 			s := Scanner{Check: unsure, Parse: parse, Tally: &Tally{}, Ordered: ordered, Concurrency: 2, Again: func(ctx context.Context, domain dns.Name) Report {
-				again++
+				again.Add(1)
 				if waited := time.Since(began); waited < pause {
 					t.Errorf("asked again after %s", waited)
 				}
@@ -189,8 +190,8 @@ func TestAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			exactlyOnce(t, &sink, len(lines))
-			if again != 2 || ordered && !slices.IsSorted(sink.numbers()) {
-				t.Errorf("asked again %d times; %v", again, sink.numbers())
+			if again.Load() != 2 || ordered && !slices.IsSorted(sink.numbers()) {
+				t.Errorf("asked again %d times; %v", again.Load(), sink.numbers())
 			}
 			for _, r := range sink.all {
 				if r.Again != strings.HasPrefix(r.Domain, "u") {
