@@ -231,7 +231,8 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 // is asked for no other, and what many have in common stays.
 const scanCache = 16 << 20
 
-// perDomain is about how many questions to the resolver are under way at once for one domain.
+// perDomain is about how many questions to the resolver are under way at once for one domain, where
+// something could not be had: otherwise it is one.
 const perDomain = 20
 
 // end writes the summary, and says what came of it all.

@@ -93,6 +93,50 @@ func TestHasty(t *testing.T) {
 	}
 }
 
+// TestInTurn: about one of many domains the resolver is asked one question at a time, until something
+// cannot be had; about one alone it is asked all that can be.
+func TestInTurn(t *testing.T) {
+	for _, tt := range []struct {
+		why    string
+		common *Common
+		fails  dns.Type
+		most   func(int) bool
+	}{
+		{"one alone", nil, 0, func(n int) bool { return n > 1 }},
+		{"one of many", &Common{}, 0, func(n int) bool { return n == 1 }},
+		{"one of many, in trouble", &Common{}, dns.TypeMX, func(n int) bool { return n > 1 }},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			auditor := animal{}.world(t)
+			auditor.Common = tt.common
+			inner := auditor.Resolver
+			var mu sync.Mutex
+			now, most := 0, 0
+			count := func(n int) {
+				mu.Lock()
+				defer mu.Unlock()
+				now += n
+				most = max(most, now)
+			}
+			auditor.Resolver = dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+				if q.Name != dns.Root && !strings.HasPrefix(q.Name.String(), "mxward-") { // our own side is all domains' matter
+					count(1)
+					defer count(-1)
+				}
+				time.Sleep(time.Millisecond)
+				if q.Type == tt.fails {
+					return dns.Answer{}, &dns.Error{Question: q, Trouble: dns.ServerFailed}
+				}
+				return inner.Resolve(ctx, q)
+			})
+			auditor.Gather(t.Context(), dns.MustName("example.com"))
+			if !tt.most(most) {
+				t.Errorf("%s: %d questions at a time", tt.why, most)
+			}
+		})
+	}
+}
+
 // TestHold: who waits for its turn at one server does not ask the others meanwhile; who is not heard
 // soon after that does.
 func TestHold(t *testing.T) {

@@ -132,16 +132,17 @@ func (a *Auditor) Gather(ctx context.Context, domain dns.Name) *Facts {
 // may take their time.
 func (g *gatherer) records(ctx context.Context) {
 	f, domain := g.facts, g.facts.Domain
-	asking, talking := []func(context.Context){g.mailHosts, g.mtasts}, []func(context.Context){nil, nil}
+	hosts, visits := g.mailHosts, (func(context.Context))(nil)
 	if g.SMTP != nil {
-		asking[0], talking[0] = nil, g.mailHosts
+		hosts, visits = nil, g.mailHosts
 	}
+	policy, page := g.mtasts, (func(context.Context))(nil)
 	if g.Common != nil && g.mayHavePolicy(ctx) {
-		asking[1], talking[1] = nil, g.mtasts
+		policy, page = nil, g.mtasts
 	}
-	g.atOnce(ctx, talking[0], talking[1], func(ctx context.Context) {
+	g.atOnce(ctx, visits, page, func(ctx context.Context) {
 		g.all(ctx,
-			asking[0], asking[1],
+			hosts, policy,
 			func(ctx context.Context) { f.TXT = fact(dns.LookupTXT(ctx, g.rec, domain)) },
 			func(ctx context.Context) { f.SPF = spf.Survey(ctx, g.rec, domain.String()) },
 			g.dmarc,
@@ -196,8 +197,7 @@ func NewNoSuch() string { return "mxward-" + strings.ToLower(rand.Text()) }
 
 // all does things at the same time. Of many domains they come one after the other, in this
 // goroutine: enough is under way, and no server gets all questions about a domain at once. But as
-// soon as something was waited for in vain, the rest of the domain's waits together. Nil is nothing
-// to do.
+// soon as something could not be had, the rest of the domain's waits together. Nil is nothing to do.
 func (g *gatherer) all(ctx context.Context, things ...func(context.Context)) {
 	for i, thing := range things {
 		switch {
@@ -404,8 +404,11 @@ func (g *gatherer) mtasts(ctx context.Context) {
 // mayHavePolicy reports whether the domain has a record of MTA-STS, or a host where its policy
 // would be.
 func (g *gatherer) mayHavePolicy(ctx context.Context) bool {
-	if g.MTASTS == nil || len(g.texts(ctx, "_mta-sts").Records) > 0 {
-		return g.MTASTS != nil
+	if g.MTASTS == nil {
+		return false
+	}
+	if len(g.texts(ctx, "_mta-sts").Records) > 0 {
+		return true
 	}
 	host, err := mtasts.PolicyHost(g.facts.Domain)
 	if err != nil {

@@ -64,7 +64,7 @@ func guesses(tree *spf.Tree, hosts []Host) []string {
 	var out []string
 	for _, s := range senders {
 		of := func(name dns.Name, suffixes []string) bool {
-			return slices.ContainsFunc(suffixes, func(suffix string) bool { return isBelow(name.String(), suffix) })
+			return slices.ContainsFunc(suffixes, func(suffix string) bool { return name.In(dns.NameOf(suffix)) })
 		}
 		if !slices.ContainsFunc(included, func(n dns.Name) bool { return of(n, s.includes) }) &&
 			!slices.ContainsFunc(hosts, func(h Host) bool { return of(h.Name, s.hosts) }) {
@@ -79,12 +79,6 @@ func guesses(tree *spf.Tree, hosts []Host) []string {
 	slices.Sort(out)
 	out = slices.Compact(out)
 	return out[:min(maxGuessed, len(out))]
-}
-
-// isBelow is dns.Name.In for a name of the table, which needs no parsing.
-func isBelow(name, suffix string) bool {
-	above, ok := strings.CutSuffix(name, suffix)
-	return ok && (above == "" || strings.HasSuffix(above, "."))
 }
 
 // includes gives the domains that a policy includes or redirects to, itself and those below.

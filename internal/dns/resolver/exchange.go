@@ -146,8 +146,9 @@ type query struct {
 	known  bool   // the server has given us a cookie before
 }
 
-// compose makes the bytes, after those of buf, with a random ID (RFC 5452 §9.2). The connection says which of our
-// addresses it leaves from: a client cookie is for one server and one address of ours.
+// compose makes the bytes in the room of an empty buffer, with a random ID (RFC 5452 §9.2).
+// The connection says which of our addresses it leaves from: a client cookie is for one server
+// and one address of ours.
 func (r *Resolver) compose(p packet, conn net.Conn, buf []byte) (*query, error) {
 	var random [2 + maxName/8 + 1]byte
 	rand.Read(random[:]) // never fails: crypto/rand
