@@ -2,8 +2,6 @@ package server
 
 import (
 	"net/netip"
-	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -16,11 +14,11 @@ import (
 const crowd = 64
 
 // How the waiting room is looked after: a few at a time, and between that all others have their
-// turn, so that a full room costs little, and those with a good outlook, who do not come here,
-// never wait for long behind the rest.
+// turn (turnstile), so that a full room costs little, and those who are on their way never wait
+// for long behind the rest.
 const (
 	lookEvery = 2 * time.Millisecond // where nobody could be let go on
-	looksEach = 20
+	looksEach = 8
 )
 
 // waitingRoom holds the questions that should wait (dns.Foreteller). Each is a packet and an
@@ -28,7 +26,7 @@ const (
 // them would be in the way of the others. MaxInFlight bounds it.
 type waitingRoom struct {
 	mu     sync.Mutex
-	fair   []waiting // come first, the newest before the others: so most of them hardly wait
+	fair   fairQueue // come first
 	unsure []waiting
 	bad    []waiting // those next to be looked at
 	again  []waiting // those that have been looked at
@@ -48,7 +46,7 @@ func (r *waitingRoom) add(w waiting, outlook dns.Outlook, l *udpLoop) {
 	defer r.mu.Unlock()
 	switch outlook {
 	case dns.OutlookGood, dns.OutlookFair:
-		r.fair = append(r.fair, w)
+		r.fair.add(w)
 	case dns.OutlookUnsure:
 		r.unsure = append(r.unsure, w)
 	case dns.OutlookBad:
@@ -65,9 +63,7 @@ func (r *waitingRoom) add(w waiting, outlook dns.Outlook, l *udpLoop) {
 func (r *waitingRoom) take(n int) []waiting {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	newest := max(0, len(r.fair)-n)
-	some := slices.Clone(r.fair[newest:])
-	r.fair = r.fair[:newest]
+	some := r.fair.take(n)
 	some = append(some, cutOff(&r.unsure, n-len(some))...)
 	if len(r.bad) == 0 {
 		r.bad, r.again = r.again, nil
@@ -99,7 +95,7 @@ func (l *udpLoop) tend() {
 		if idle && l.ctx.Err() == nil {
 			time.Sleep(lookEvery)
 		}
-		runtime.Gosched() // behind everybody who can go on now
+		l.turnstile.pass()
 	}
 }
 

@@ -37,6 +37,11 @@ func (s *Server) ServeUDP(pc net.PacketConn) error {
 		socket = b
 	}
 	defer socket.Close()
+	turnstile, err := newTurnstile()
+	if err != nil {
+		return err
+	}
+	defer turnstile.Close()
 	ctx, done, ok := s.begin(socket, socket.stop)
 	if !ok {
 		return nil
@@ -44,7 +49,7 @@ func (s *Server) ServeUDP(pc net.PacketConn) error {
 	defer done()
 	var answering sync.WaitGroup
 	defer answering.Wait() // before the socket closes
-	l := &udpLoop{server: s, ctx: ctx, socket: socket, answering: &answering}
+	l := &udpLoop{server: s, ctx: ctx, socket: socket, answering: &answering, turnstile: turnstile}
 	for failures := 0; ; {
 		err := socket.turn(l)
 		if err == nil {
@@ -80,6 +85,7 @@ type udpLoop struct {
 	socket    udpSocket
 	answering *sync.WaitGroup
 	room      waitingRoom
+	turnstile *turnstile
 }
 
 // single is a socket whose packets are read one by one, on any system.

@@ -1,0 +1,52 @@
+package server
+
+import (
+	"container/list"
+	"net/netip"
+)
+
+// fairQueue gives each who asks its turn, as routers do with flows (RFC 970): a program that
+// asks for thousands of names is in nobody's way but its own. Of one source's questions the
+// newest comes first: so most of them hardly wait, and the others wait as they would anyway.
+type fairQueue struct {
+	sources map[netip.AddrPort]*list.Element
+	turns   list.List // of *source; the last is the next
+}
+
+// source is who asks, with at least one question that waits.
+type source struct {
+	from      netip.AddrPort
+	questions []waiting
+}
+
+// add lets a question wait. One who had none waiting is the next.
+func (f *fairQueue) add(w waiting) {
+	e, known := f.sources[w.from]
+	if !known {
+		if f.sources == nil {
+			f.sources = map[netip.AddrPort]*list.Element{}
+		}
+		e = f.turns.PushBack(&source{from: w.from})
+		f.sources[w.from] = e
+	}
+	s := e.Value.(*source)
+	s.questions = append(s.questions, w)
+}
+
+// take takes up to n questions.
+func (f *fairQueue) take(n int) (some []waiting) {
+	for e := f.turns.Back(); e != nil && len(some) < n; e = f.turns.Back() {
+		s := e.Value.(*source)
+		newest := len(s.questions) - 1
+		some = append(some, s.questions[newest])
+		s.questions[newest] = waiting{} // its packet is not held
+		s.questions = s.questions[:newest]
+		if newest > 0 {
+			f.turns.MoveToFront(e)
+			continue
+		}
+		f.turns.Remove(e)
+		delete(f.sources, s.from)
+	}
+	return some
+}
