@@ -6,7 +6,8 @@
 // Over UDP, packets are read and sent in batches where the system can (batch_linux.go), and
 // what a dns.WireResolver has ready goes out from the goroutine that reads (quick.go); all
 // else is answered by a goroutine of its own (answer.go). While there are many of these, what
-// would only wait for silent servers waits as a packet, if a dns.Foreteller says so (room.go).
+// would only wait for silent servers waits as a packet, if a dns.Foreteller says so (room.go),
+// and each who asks has its turn (fairqueue.go).
 //
 // Not here: TSIG (RFC 8945), cookies (RFC 7873), transfers (RFC 5936: REFUSED), NOTIFY and
 // UPDATE (NOTIMP), classes other than IN (REFUSED), DNS over TLS, HTTPS or QUIC.
