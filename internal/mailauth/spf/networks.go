@@ -233,3 +233,12 @@ func Mechanism(p netip.Prefix) string {
 	}
 	return t.String()
 }
+
+// Covered reports whether other networks have all of one.
+func Covered(p netip.Prefix, by []netip.Prefix) bool {
+	var b netipx.IPSetBuilder
+	for _, other := range by {
+		b.AddPrefix(other)
+	}
+	return built(&b).ContainsPrefix(p)
+}
