@@ -11,7 +11,7 @@ import (
 )
 
 // Flattened is a [[domain.spf-flattened]]: networks that stand in the domain's SPF record in place
-// of an include (RFC 7208 §10.1.1 has the reason: the limit of ten look-ups).
+// of an include, which would cost look-ups (RFC 7208 §4.6.4).
 type Flattened struct {
 	Include  dns.Name // whose policy they were copied from
 	Networks []netip.Prefix
