@@ -107,7 +107,7 @@ func (f *Facts) compareCopies(c Copied, gone, lacking *netipx.IPSet) []verdict {
 	passed := f.Plan.Passed
 	var said, open []string
 	if !empty(gone) {
-		text := "the record names " + networks(gone) + ", and it does not any more"
+		text := "it has left " + networks(gone) + ", which the record names"
 		if c.Now.More {
 			open = append(open, text)
 		} else {
@@ -115,7 +115,7 @@ func (f *Facts) compareCopies(c Copied, gone, lacking *netipx.IPSet) []verdict {
 		}
 	}
 	if !empty(lacking) {
-		text := "it names " + networks(lacking) + ", and the record passes them by no term"
+		text := "it names " + networks(lacking) + ", which the record does not pass"
 		switch {
 		case errors.Is(passed.Err, spf.ErrTemporary):
 			if len(said) == 0 {

@@ -154,7 +154,7 @@ func TestCopiesSaid(t *testing.T) {
 		a    animal
 		says []string
 	}{
-		{"both sides", copied("", asCopied, "ip4:203.0.113.0/25 ip4:198.51.100.128/25 ip6:2001:db8:5::/48", ""), []string{"the record names 203.0.113.128/25, and it does not any more", "it names 198.51.100.128/25, and the record passes"}},
+		{"both sides", copied("", asCopied, "ip4:203.0.113.0/25 ip4:198.51.100.128/25 ip6:2001:db8:5::/48", ""), []string{"it has left 203.0.113.128/25, which the record names", "it names 198.51.100.128/25, which the record does not pass"}},
 		{"what is sure beside what is not", both, []string{"it names 198.51.100.128/25", "exists:%{i}.l.example.net"}},
 		{"very many", copied("", asCopied, "-ip4:203.0.113.0 "+asCopied+" ip4:198.51.100.1 ip4:198.51.100.3 ip4:198.51.100.5 ip4:198.51.100.7 ip4:198.51.100.9 ip4:198.51.100.11 ip4:198.51.100.13 ip4:198.51.100.15 ip4:198.51.100.17 ip4:198.51.100.19 ip4:198.51.100.21 ip4:198.51.100.23", ""), []string{"and 2 more"}},
 		{"no policy", copied("", asCopied, "", ""), []string{"no SPF policy any more", "203.0.113.0/24, 2001:db8:5::/48"}},
