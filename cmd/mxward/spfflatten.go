@@ -30,8 +30,8 @@ says so (spf.flatten-stale), and then this prints them anew.
 What cannot be written as networks, a macro or ptr, is named and left out. Where anything could
 not be asked for, no list is printed: mail from what is missing in it would be refused.
 
-Exit status: 0 the list is whole; 1 it is not, or there is no policy that can be used; 2 usage;
-3 the DNS could not be asked.`,
+Exit status: 0 the list is whole; 1 it is not, or is everybody, or there is no policy that can be
+used; 2 usage; 3 the DNS could not be asked.`,
 		Example: "  mxward spf flatten _spf.example.net\n  mxward spf flatten _spf.example.net --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -66,7 +66,7 @@ func (f *Facts) accountAt(set CAA, tag string, issuer dns.Name) (about bool, all
 		if len(accounts) == 0 || len(accounts) == 1 && f.Plan.hasAccount(issuer, accounts[0]) {
 			return true, nil
 		}
-		named = append(named, strings.Join(accounts, " and "))
+		named = append(named, quoted(strings.Join(accounts, " and ")))
 	}
 	if !about {
 		return false, nil

@@ -43,8 +43,7 @@ func (g *gatherer) copies(ctx context.Context) {
 // flattenStale compares sets of addresses, and not how they are written. What the record names
 // is what counts, not what the plan does: that may have been renewed alone.
 func flattenStale(f *Facts) []verdict {
-	asked := f.q(dns.TypeTXT)
-	err := f.SPF.Undetermined()
+	asked, err := f.q(dns.TypeTXT), f.SPF.Undetermined()
 	switch {
 	case len(f.Plan.Copies) == 0:
 		return na("the plan has no copies of an include ([[domain.spf-flattened]])")
@@ -56,12 +55,23 @@ func flattenStale(f *Facts) []verdict {
 	written := addresses(f.SPF.Written(f.inZone))
 	var all []verdict
 	for _, c := range f.Plan.Copies {
-		for _, v := range f.stale(c, common(written, addresses(c.Networks))) {
+		named := common(written, addresses(c.Networks))
+		verdicts := f.stale(c, named)
+		if empty(named) && err != nil { // they may stand where nobody could look
+			verdicts = []verdict{f.notWhole(err, c.Include)}
+		}
+		for _, v := range verdicts {
 			v.asked = append(v.asked, asked, c.question())
 			all = append(all, v.at(c.Include.String()))
 		}
 	}
 	return all
+}
+
+// gone reports whether the include has no policy; where one that it includes has none, it has a
+// mistake.
+func (c Copied) gone() bool {
+	return errors.Is(c.Now.Err, spf.ErrNotSPF) && !errors.Is(c.Now.Err, spf.ErrPermanent)
 }
 
 func (c Copied) question() dns.Question { return dns.Question{Name: c.Include, Type: dns.TypeTXT} }
@@ -83,22 +93,29 @@ func (f *Facts) stale(c Copied, named *netipx.IPSet) []verdict {
 	case empty(named):
 		return na("the domain's SPF record has none of the networks that the plan gives for it")
 	case errors.Is(c.Now.Err, spf.ErrTemporary):
-		side, at := ThirdParty, questionOf(c.Now.Err, c.Include)
-		if f.inZone(at) {
-			side = ZoneServers
-		}
-		v := unknown(f, c.Now.Err, side)
-		v.asked = []dns.Question{{Name: at, Type: dns.TypeTXT}, {Name: at, Type: dns.TypeMX}, {Name: at, Type: dns.TypeA}, {Name: at, Type: dns.TypeAAAA}}
-		return []verdict{v}
+		return []verdict{f.notWhole(c.Now.Err, c.Include)}
 	case f.hides(c.Include):
 		return []verdict{{status: Unknown, blame: LocalResolver, detail: "the resolver hides it by a policy of its own"}}
-	case errors.Is(c.Now.Err, spf.ErrNotSPF):
-		return []verdict{fail("it has no SPF policy any more, and so nobody says whose " + networks(named) + " is now").
+	case c.gone():
+		gone := less(named, f.stillPassed(c))
+		if empty(gone) {
+			return nil
+		}
+		return []verdict{fail("it has no SPF policy, and so nobody says whose " + networks(gone) + " is now").
 			mend("ask whose hosts they were what they have now; then renew the copies, in the record and in the plan, or drop them")}
 	case c.Now.Err != nil: // then it says nothing, to receivers neither
 		return []verdict{unknown(f, c.Now.Err, ThirdParty)}
 	}
-	return f.compareCopies(c, less(named, f.stillPassed()), less(c.Now.Set, f.Plan.Passed.Set))
+	return f.compareCopies(c, less(named, f.stillPassed(c)), less(c.Now.Set, f.Plan.Passed.Set))
+}
+
+// notWhole is the verdict of a policy of which something could not be asked for.
+func (f *Facts) notWhole(err error, policy dns.Name) verdict {
+	side, at := ThirdParty, questionOf(err, policy)
+	if f.inZone(at) {
+		side = ZoneServers
+	}
+	return unknown(f, err, side, append(addrQuestions(at), dns.Question{Name: at, Type: dns.TypeTXT}, dns.Question{Name: at, Type: dns.TypeMX})...)
 }
 
 // compareCopies says what is in the record and not in the include any more (gone), and the other
@@ -119,7 +136,7 @@ func (f *Facts) compareCopies(c Copied, gone, lacking *netipx.IPSet) []verdict {
 		switch {
 		case errors.Is(passed.Err, spf.ErrTemporary):
 			if len(said) == 0 {
-				return []verdict{unknown(f, passed.Err, ThirdParty)}
+				return []verdict{f.notWhole(passed.Err, f.Domain)}
 			}
 		case c.Now.Fewer || passed.More:
 			open = append(open, text)
@@ -143,15 +160,16 @@ func (f *Facts) compareCopies(c Copied, gone, lacking *netipx.IPSet) []verdict {
 	return nil
 }
 
-// stillPassed is what the plan's includes pass today: what one has left may be another's. One that
-// could not be asked has the benefit of the doubt.
-func (f *Facts) stillPassed() *netipx.IPSet {
+// stillPassed is what an include and the others of the plan pass today: what one has left may be
+// another's. Another of which that is not known has the benefit of the doubt.
+func (f *Facts) stillPassed(c Copied) *netipx.IPSet {
 	var all netipx.IPSetBuilder
-	for _, c := range f.Plan.Copies {
-		if c.Now.Err != nil {
-			all.AddSet(addresses(c.Networks))
-		} else {
-			all.AddSet(c.Now.Set)
+	for _, other := range f.Plan.Copies {
+		switch {
+		case other.Now.Err == nil:
+			all.AddSet(other.Now.Set)
+		case other.Include != c.Include && !other.gone():
+			all.AddSet(addresses(other.Networks))
 		}
 	}
 	return built(&all)

@@ -81,6 +81,16 @@ func sourcesZoo() []animal {
 	elsewhere := copied("the network is another include's now", asCopied, "ip6:2001:db8:5::/48", "")
 	elsewhere.plan += "[[domain.spf-flattened]]\ninclude = \"_spf2.example.net\"\nnetworks = [\"203.0.113.0/24\"]\n"
 	elsewhere.net += quotedTXT("_spf2.example", "v=spf1 ip4:203.0.113.0/24 -all")
+	renamed := copied("the include is gone, and another one has its networks", asCopied, "", "")
+	renamed.plan = elsewhere.plan
+	renamed.net += quotedTXT("_spf2.example", "v=spf1 "+asCopied+" -all")
+	noneBelow := copied("the include includes one without a policy, and so nobody can use it", asCopied, "include:gone.example.net", "")
+	noneBelow.unknown = "spf.flatten-stale@third-party@_spf.example.net"
+	perhaps := copied("nobody answers for a record that may have the copies", "include:_spf.lost.com", asCopied, "")
+	perhaps.com, perhaps.hosts = "lost NS ns.lost\nns.lost A 192.0.2.99\n", map[string]dnstest.Behaviour{"192.0.2.99": dnstest.Silent}
+	perhaps.unknown = "spf.flatten-stale@third-party@_spf.example.net"
+	partly := copied("nobody answers for an include that may pass the new network", asCopied+" include:_spf.lost.com", asCopied+" ip4:198.51.100.128/25", "")
+	partly.com, partly.hosts, partly.unknown = perhaps.com, perhaps.hosts, perhaps.unknown
 	otherwise := copied("a new network, which the record passes by another include", asCopied+" include:more.example.com", asCopied+" ip4:198.51.100.128/25", "")
 	otherwise.add += quotedTXT("more", "v=spf1 ip4:198.51.100.0/24 -all")
 	lost := copied("nobody answers for the include", asCopied, "", "")
@@ -124,7 +134,7 @@ func sourcesZoo() []animal {
 		copied("unknown: terms that are no networks may pass the rest", asCopied, "exists:%{i}.l.example.net ip4:203.0.113.0/24", ""),
 		copied("a new network, beside such a term", asCopied, "exists:%{i}.l.example.net "+asCopied+" ip4:198.51.100.0/24", stale),
 		copied("unknown: a term for each client may refuse the new ones", asCopied, "-exists:%{i}.l.example.net "+asCopied+" ip4:198.51.100.0/24", ""),
-		below, belowStale, hosts, moved, elsewhere, otherwise, lost, lostBelow, fails, ownTrouble, broken, broken2,
+		below, belowStale, hosts, moved, elsewhere, renamed, noneBelow, perhaps, partly, otherwise, lost, lostBelow, fails, ownTrouble, broken, broken2,
 
 		accounts("the records name the plan's account", "", at("@", "issue", ours)),
 		accounts("another account", mismatch, at("@", "issue", other)),
@@ -157,7 +167,7 @@ func TestCopiesSaid(t *testing.T) {
 		{"both sides", copied("", asCopied, "ip4:203.0.113.0/25 ip4:198.51.100.128/25 ip6:2001:db8:5::/48", ""), []string{"it has left 203.0.113.128/25, which the record names", "it names 198.51.100.128/25, which the record does not pass"}},
 		{"what is sure beside what is not", both, []string{"it names 198.51.100.128/25", "exists:%{i}.l.example.net"}},
 		{"very many", copied("", asCopied, "-ip4:203.0.113.0 "+asCopied+" ip4:198.51.100.1 ip4:198.51.100.3 ip4:198.51.100.5 ip4:198.51.100.7 ip4:198.51.100.9 ip4:198.51.100.11 ip4:198.51.100.13 ip4:198.51.100.15 ip4:198.51.100.17 ip4:198.51.100.19 ip4:198.51.100.21 ip4:198.51.100.23", ""), []string{"and 2 more"}},
-		{"no policy", copied("", asCopied, "", ""), []string{"no SPF policy any more", "203.0.113.0/24, 2001:db8:5::/48"}},
+		{"no policy", copied("", asCopied, "", ""), []string{"it has no SPF policy", "203.0.113.0/24, 2001:db8:5::/48"}},
 	} {
 		_, findings := tt.a.audit(t)
 		i := slices.IndexFunc(findings, func(f Finding) bool { return f.ID == "spf.flatten-stale" })

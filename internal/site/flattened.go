@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -135,6 +136,9 @@ func (d *draft) compareSPF(z served, i int) {
 		return
 	}
 	tree := spf.Survey(context.Background(), z, dom.Name.String())
+	if errors.Is(tree.Err, spf.ErrTemporary) {
+		return // an alias leads to a record that is somebody else's
+	}
 	written := tree.Written(func(n dns.Name) bool { return n.In(z.name) })
 	for j, c := range dom.Flattened {
 		if !d.good(atFlattened(i, j, "include")) || !d.good(atFlattened(i, j, "networks")) {

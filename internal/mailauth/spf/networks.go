@@ -32,8 +32,8 @@ type Networks struct {
 	Err error
 }
 
-// NetworksOf finds out which networks a domain's policy passes, with all that it includes and every host
-// that it names, behind a receiver's limits too (see Survey).
+// NetworksOf finds out which networks a domain's policy passes, with all that it includes and every
+// host that it names, behind a receiver's limits too (see Survey).
 func NetworksOf(ctx context.Context, r dns.Resolver, domain string) Networks {
 	ctx, cancel := context.WithTimeout(ctx, maxSurveyTime)
 	defer cancel()
