@@ -42,7 +42,7 @@ var rooms = map[string][]string{
 	"internal/mailauth/attach":   {"internal/mail"}, // how reports travel
 	"internal/mailauth/dmarcrpt": {"internal/dns", "internal/mail", "internal/mailauth/attach"},
 	"internal/mailauth/tlsrpt":   {"internal/dns", "internal/mail", "internal/mailauth/attach", "internal/mailauth/lint"},
-	"internal/site":              {"internal/mail", "internal/mailauth/mtasts", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
+	"internal/site":              {"internal/mail", "internal/mailauth/mtasts", "internal/mailauth/spf", "internal/dns", "internal/dns/zone", "internal/dns/dnssec"},
 	"internal/mailauth":          {"internal/dns", "internal/mail", "internal/mailauth/spf", "internal/mailauth/dkim", "internal/mailauth/arc", "internal/mailauth/dmarc"}, // one judgement of one message
 	// 3: rooms that join two
 	"internal/deliver": {"internal/dns", "internal/durable", "internal/mail", "internal/smtp"},

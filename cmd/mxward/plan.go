@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mxward/internal/mailauth/mtasts"
+	"mxward/internal/mailauth/spf"
 	"mxward/internal/site"
 )
 
@@ -47,11 +48,17 @@ func newPlan() *cobra.Command {
 func newPlanRecords() *cobra.Command {
 	return &cobra.Command{
 		Use:   "records FILE",
-		Short: "print the DNS records that go with a plan's MTA-STS policies",
+		Short: "print the DNS records that go with a plan's MTA-STS policies and ACME accounts",
 		Long: `Records prints the TXT record of each domain with an MTA-STS policy, as in a zone file, and
 the policy as a comment. Its id changes with the policy: publish the record again then,
 after mxward serves the new policy. mta-sts.DOMAIN needs an address record too, of wherever
-[mta-sts] listens.`,
+[mta-sts] listens.
+
+Where the plan has an [[acme-account]], the CAA record of each domain follows that lets this
+account alone have certificates of its authority, and no other authority issue any; it holds for the
+names below the domain too.
+And where it has copies of an include, [[domain.spf-flattened]], a comment with the mechanisms that
+the domain's SPF record has in its place.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := loadPlan(args[0])
@@ -62,10 +69,32 @@ after mxward serves the new policy. mta-sts.DOMAIN needs an address record too, 
 				if err := printPolicyRecord(cmd.OutOrStdout(), d); err != nil {
 					return err
 				}
+				if err := printSources(cmd.OutOrStdout(), p, d); err != nil {
+					return err
+				}
 			}
 			return nil
 		},
 	}
+}
+
+// printSources prints what follows from accounts and from copies.
+func printSources(w io.Writer, p *site.Plan, d site.Domain) error {
+	for _, a := range p.Accounts {
+		if _, err := fmt.Fprintf(w, "%s 3600 IN CAA 0 issue %q\n", d.Name.FQDN(), a.Property()); err != nil {
+			return err
+		}
+	}
+	for _, c := range d.Flattened {
+		words := make([]string, len(c.Networks))
+		for i, n := range c.Networks {
+			words[i] = spf.Mechanism(n)
+		}
+		if _, err := fmt.Fprintf(w, "; %s in its SPF record, for include:%s: %s\n", d.Name, c.Include, strings.Join(words, " ")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printPolicyRecord(w io.Writer, d site.Domain) error {

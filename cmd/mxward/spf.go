@@ -18,11 +18,11 @@ func newSPF() *cobra.Command {
 		Use:   "spf",
 		Short: "who may send for a domain by its SPF policy, and what that costs",
 		Long: `Spf looks at SPF policies (RFC 7208): the tree of includes and what it costs, the verdict
-on one client, and the mistakes in a record that is not published yet.`,
+on one client, the networks that pass, and the mistakes in a record that is not published yet.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newSPFTree(), newSPFCheck(), newSPFLint())
+	cmd.AddCommand(newSPFTree(), newSPFCheck(), newSPFFlatten(), newSPFLint())
 	return cmd
 }
 

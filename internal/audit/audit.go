@@ -9,9 +9,8 @@
 // triage.go says on whose side the trouble lies.
 //
 // Not implemented: the files that BIMI names; mailboxes, and what a mail host does after RCPT;
-// revoked certificates; other versions of TLS than the one that a host chooses; the sources of
-// networks that were copied into SPF, the age of others' keys and the accounts of ACME, which do
-// not show from outside. docs/checks.md lists which ids are checked.
+// revoked certificates; other versions of TLS than the one that a host chooses; the age of
+// others' keys, which does not show from outside. docs/checks.md lists which ids are checked.
 package audit
 
 import (

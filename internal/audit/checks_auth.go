@@ -104,7 +104,7 @@ func spfChecks() []Check {
 		row(spfText, "spf.duplicate-term", "SPF says something twice", Notice, rfc+"§4.6"),
 		{"spf.own-ip-not-covered", "SPF does not let a host send that does", Error, []string{rfc + "§4.6"}, spfOwn},
 		{"spf.helo-missing", "an MX host's name has no SPF record", Info, []string{rfc + "§2.3", rfc + "§10.1.3"}, spfHelo},
-		{"spf.flatten-stale", "SPF names networks that an include has left", Warning, nil, nil},
+		{"spf.flatten-stale", "SPF names networks that an include has left", Warning, []string{rfc + "§5.2", rfc + "§5.6"}, needPlan(flattenStale)},
 		{"spf.parked-not-deny", "a domain without mail lets others send in its name", Warning, []string{rfc + "§10.1.2"}, spfParked},
 	}
 }

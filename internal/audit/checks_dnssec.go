@@ -223,7 +223,7 @@ func caaChecks() []Check {
 			}
 			return all
 		}},
-		{"caa.account-mismatch", "the CAA records name another account", Error, []string{"RFC 8657 §3"}, nil},
+		{"caa.account-mismatch", "the CAA records name another account", Error, []string{"RFC 8657 §3"}, needPlan(caaAccount)},
 	}
 }
 

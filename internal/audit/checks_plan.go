@@ -37,6 +37,12 @@ type Planned struct {
 	signer  string // its selector
 	// Closed are the MX hosts at which the plan wants no mail taken.
 	Closed map[dns.Name]site.Role
+	// Copies are the networks that the domain's SPF record has in place of includes; Passed is all
+	// that it passes, where there are any.
+	Copies []Copied
+	Passed spf.Networks
+	// Accounts are those with which certificates are asked for.
+	Accounts []site.Account
 	// Sending are the addresses of the plan's hosts from which mail may leave.
 	Sending map[netip.Addr]bool
 }
@@ -90,6 +96,10 @@ func (a *Auditor) newPlanned(domain dns.Name) *Planned {
 		return nil
 	}
 	p := &Planned{Zoned: a.Plan.Serves(domain), Keys: map[string]dkim.Key{}, Sends: a.Plan.Reports.From.Domain == domain, Closed: closedRungs(a.Plan, d), Sending: sending(a.Plan)}
+	p.Accounts = a.Plan.Accounts
+	for _, c := range d.Flattened {
+		p.Copies = append(p.Copies, Copied{Flattened: c})
+	}
 	if policy, ok := d.Policy(); ok {
 		p.Policy = &policy
 	}

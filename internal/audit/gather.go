@@ -150,7 +150,7 @@ func (g *gatherer) records(ctx context.Context) {
 			g.where(func(ctx context.Context) { f.TLSRPT = g.texts(ctx, "_smtp._tls") }, "tlsrpt", "dnssec.bogus"),
 			func(ctx context.Context) { f.DANE = tlsa.Look(ctx, g.rec, domain, 0) },
 			g.where(func(ctx context.Context) { f.BIMI = g.texts(ctx, "default._bimi") }, "bimi", "dnssec.bogus"),
-			g.where(g.caa, "caa", "dnssec.bogus"), g.plan, g.message,
+			g.where(g.caa, "caa", "dnssec.bogus"), g.plan, g.where(g.copies, "spf.flatten-stale"), g.message,
 		)
 	})
 }

@@ -19,7 +19,7 @@ import (
 func silentWorld(turn func(*animal)) animal {
 	a := animal{
 		selectors: []string{"s1", "s2"}, senders: []string{"192.0.2.25"}, origins: true, registry: errors.New("status 429"), lists: zooLists(),
-		plan: closedPlan, add: "@ MX 5 decoy\n@ MX 90 trap\ndecoy A 203.0.113.20\ntrap A 203.0.113.30\n",
+		plan: closedPlan + copiesPlan[len(zooPlan):] + accountPlan[len(zooPlan):], add: "@ MX 5 decoy\n@ MX 90 trap\ndecoy A 203.0.113.20\ntrap A 203.0.113.30\n",
 		message: "Return-Path: <alice@example.com>\r\n" + byExample + alice, smtp: lost(probetest.ErrLost, mx1At, mx1AtV6, mx2At),
 		certs: &CertLook{Dial: func(context.Context, string, string) (net.Conn, error) { return nil, io.ErrUnexpectedEOF }},
 	}

@@ -61,6 +61,11 @@ var checks = []check{
 	{LocalEmpty, checkLocalEmpty},
 	{AliasAndMore, checkLocalAlias},
 	{ZoneTwice, checkZoneTwice},
+	{FlattenedTwice, checkFlattenedTwice},
+	{FlattenedItself, checkFlattenedItself},
+	{OutOfRange, checkFlattenedMany},
+	{NetworkWithin, checkNetworkWithin},
+	{AccountTwice, checkAccountTwice},
 }
 
 func (d *draft) run(all []check) {

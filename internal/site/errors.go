@@ -41,6 +41,8 @@ const (
 	BadText      Kind = "bad-text"
 	BadProfile   Kind = "bad-profile"
 	BadSeverity  Kind = "bad-severity"
+	BadNetwork   Kind = "bad-network"
+	BadURI       Kind = "bad-uri"
 	Repeated     Kind = "repeated" // the same value twice in a list
 )
 
@@ -81,11 +83,17 @@ const (
 	LocalTwice       Kind = "local-twice"
 	LocalEmpty       Kind = "local-empty" // neither addresses nor records
 	ZoneTwice        Kind = "zone-twice"
+	FlattenedTwice   Kind = "flattened-twice"   // one include twice in a domain
+	FlattenedItself  Kind = "flattened-itself"  // a domain that copies from itself
+	NetworkWithin    Kind = "network-within"    // a network within another of the list
+	AccountTwice     Kind = "account-twice"     // one ACME account twice
 	FileMissing      Kind = "file-missing"      // a file that the plan names
 	ZoneFault        Kind = "zone-fault"        // a mistake in a zone file
 	ZoneNullMX       Kind = "zone-null-mx"      // the zone says that the domain takes no mail
 	ZoneMXDiffers    Kind = "zone-mx-differs"   // the zone's MX records are not the ladder
 	ZoneAddrsDiffer  Kind = "zone-addrs-differ" // the zone's addresses of a host are others
+	ZoneIncludes     Kind = "zone-includes"     // the zone includes what the plan has copies of
+	ZoneSPFDiffers   Kind = "zone-spf-differs"  // the zone's SPF record lacks networks of the plan
 	ClientOverAll    Kind = "client-over-all"   // max-per-client above max-sessions
 )
 

@@ -43,6 +43,10 @@ var tables = []table{
 	{name: "domain.mx", repeated: true, inner: true, shown: true, add: func(p *Plan) { d := p.domain(); d.Ladder = append(d.Ladder, Rung{}) },
 		doc: "A rung of the ladder of the [[domain]] above it: one MX record, and what its host does for this domain. " +
 			"Hosts with the same preference share the load and have the same role. Traps are worse than every gate and backup."},
+	{name: "domain.spf-flattened", repeated: true, inner: true, add: func(p *Plan) { d := p.domain(); d.Flattened = append(d.Flattened, Flattened{}) },
+		doc: "Networks that stand in the SPF record of the [[domain]] above it in place of an include, which spares look-ups: copies, which nobody renews when their source changes. " +
+			"mxward check --plan and the watch hold them against the include's policy of the day (spf.flatten-stale), and mxward spf flatten prints them anew. " +
+			"The record itself stands in the zone: where the plan has that, it must name these networks, and not include the domain besides."},
 	{name: "mta-sts", doc: "The web server of the domains' MTA-STS policies (RFC 8461): https://mta-sts.DOMAIN/.well-known/mta-sts.txt, for each [[domain]] with mta-sts. " +
 		"A policy names every host of the ladder, and mxward plan records prints the TXT record that goes with it."},
 	{name: "smtp", doc: "Limits and habits of the SMTP listeners."},
@@ -57,6 +61,8 @@ var tables = []table{
 	{name: "resolver.local", repeated: true, add: func(p *Plan) { p.Resolver.Local = append(p.Resolver.Local, Local{}) },
 		doc: "What the resolver itself says about one name, whatever the DNS says. The names above and below it are not concerned."},
 	{name: "reports", doc: "The reports of DMARC (RFC 9990): those that this site sends about the mail it takes, a day at a time, to whoever the policies of the authors' domains name; and those that others send here, TLS reports (RFC 8460) too, which are read and stored, and summed up by mxward report. All gates of a store have the same table."},
+	{name: "acme-account", repeated: true, add: func(p *Plan) { p.Accounts = append(p.Accounts, Account{}) },
+		doc: "An account with which the certificates of the site's names are asked for (RFC 8555), by whatever ACME client. mxward asks for none: it holds CAA records that name accounts (RFC 8657) against these (caa.account-mismatch), and mxward plan records prints such records. Of several accounts at one authority a record need name one."},
 	{name: "watch", means: true, doc: "The watch over the site's own domains, as the outside world sees them: mxward serve looks at each [[domain]] every so often, as mxward check does, and tells in the log, in the metrics and by mail what has changed, and what ends soon. With the header alone all keys have their defaults; without it nobody watches. Of several gates with one store one watches; all of them have the same table."},
 	{name: "metrics", doc: "Numbers for Prometheus, over HTTP at /metrics."},
 }
@@ -136,6 +142,13 @@ var fields = []field{
 			"A refuse rung may stand first, as in nolisting, and senders get past it, but it has a price: " +
 			"rspamd's mx_check module looks at the best MX of a sender's domain, and counts a closed port there as a bad sign " +
 			"in the mail that the domain itself sends."},
+
+	{table: "domain.spf-flattened", key: "include", required: true, example: `"_spf.example.net"`,
+		value: into(policyDomain, func(p *Plan) *dns.Name { return &p.flattened().Include }),
+		doc:   "The domain whose policy the networks were copied from: what stands behind include: in a record that has no copies."},
+	{table: "domain.spf-flattened", key: "networks", required: true, example: `["192.0.2.0/24", "2001:db8::/32"]`,
+		value: into(listOf(network, "networks"), func(p *Plan) *[]netip.Prefix { return &p.flattened().Networks }),
+		doc:   "The copies, as behind ip4: and ip6: in the record. An address alone is a network of one."},
 
 	{table: "mta-sts", key: "listen", example: `["192.0.2.1:443"]`,
 		value:     into(listOf(socket, "addresses with ports"), func(p *Plan) *[]netip.AddrPort { return &p.MTASTS.Listen }),
@@ -266,6 +279,13 @@ var fields = []field{
 		doc: "Addresses at the plan's domains to which reports of others come: what rua, ruf and the TLS-RPT record name. " +
 			"Mail for them is read on its way and delivered as any other, so that what cannot be read is there for a person. It is never counted for reports of ours: reports about reports would have no end."},
 
+	{table: "acme-account", key: "issuer", required: true, example: `"ca.example.net"`,
+		value: into(hostName, func(p *Plan) *dns.Name { return &p.account().Issuer }),
+		doc:   "The authority, by the domain that it names as its own in CAA records, such as letsencrypt.org."},
+	{table: "acme-account", key: "uri", required: true, example: `"https://ca.example.net/acct/1234"`,
+		value: into(accountURI, func(p *Plan) *string { return &p.account().URI }),
+		doc:   "The account's URI, exactly as the authority gave it to the ACME client when it registered: it is compared octet by octet."},
+
 	{table: "watch", key: "interval", byDefault: `"1h"`, example: `"6h"`,
 		value: into(watchInterval, func(p *Plan) *time.Duration { return &p.Watch.Interval }),
 		doc:   "How often each domain is looked at. What is seen for the first time is looked at again after five minutes, and told when it is still so."},
@@ -305,10 +325,15 @@ var fields = []field{
 }
 
 // The one that is being read is the last.
-func (p *Plan) host() *Host     { return &p.Hosts[len(p.Hosts)-1] }
-func (p *Plan) domain() *Domain { return &p.Domains[len(p.Domains)-1] }
-func (p *Plan) zone() *Zone     { return &p.DNS.Zones[len(p.DNS.Zones)-1] }
-func (p *Plan) stub() *Stub     { return &p.Resolver.Stubs[len(p.Resolver.Stubs)-1] }
+func (p *Plan) host() *Host       { return &p.Hosts[len(p.Hosts)-1] }
+func (p *Plan) domain() *Domain   { return &p.Domains[len(p.Domains)-1] }
+func (p *Plan) account() *Account { return &p.Accounts[len(p.Accounts)-1] }
+func (p *Plan) flattened() *Flattened {
+	copies := p.domain().Flattened
+	return &copies[len(copies)-1]
+}
+func (p *Plan) zone() *Zone { return &p.DNS.Zones[len(p.DNS.Zones)-1] }
+func (p *Plan) stub() *Stub { return &p.Resolver.Stubs[len(p.Resolver.Stubs)-1] }
 func (p *Plan) forward() *Forward {
 	return &p.Resolver.Forwards[len(p.Resolver.Forwards)-1]
 }

@@ -133,6 +133,11 @@ func (d *draft) checkZones() {
 			d.compareMX(z, i)
 		}
 	}
+	for i, dom := range d.Domains {
+		if z, ok := nearestZone(zones, dom.Name); ok {
+			d.compareSPF(z, i)
+		}
+	}
 	for i, h := range d.Hosts {
 		if z, ok := nearestZone(zones, h.Name); ok && d.good(atHost(i, "addresses")) {
 			d.compareAddresses(z, i)

@@ -34,6 +34,7 @@ type Plan struct {
 	Reports  Reports
 	Metrics  Metrics
 	Watch    Watch
+	Accounts []Account // with which certificates are asked for
 
 	hosts, domains map[dns.Name]int // where they are; nil in a plan that was not parsed
 }
@@ -61,6 +62,8 @@ type Domain struct {
 
 	MTASTS       mtasts.Mode   // of its policy, [[domain]] mta-sts; "": it has none
 	MTASTSMaxAge time.Duration // of the policy, whole seconds, default two weeks
+
+	Flattened []Flattened // what stands in its SPF record in place of includes
 }
 
 // Policy gives the domain's MTA-STS policy; false where it has none. It covers every host of

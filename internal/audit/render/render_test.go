@@ -128,7 +128,7 @@ func TestHostile(t *testing.T) {
 				t.Errorf("%s: %U gets through", ext, c)
 			}
 		}
-		if b.Len() > 200_000 && ext != "json" {
+		if b.Len() > 250_000 && ext != "json" {
 			t.Errorf("%s: %d octets", ext, b.Len())
 		}
 	}

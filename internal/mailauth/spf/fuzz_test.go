@@ -113,6 +113,12 @@ func FuzzCheck(f *testing.F) {
 			t.Fatalf("%d questions:\n%s", r.asked, tree)
 		}
 		tree.Findings()
+		r.asked = 0
+		networks := NetworksOf(t.Context(), r, from[strings.LastIndexByte(from, '@')+1:])
+		if networks.Set == nil || r.asked > 1+2*maxSurveyed+2*maxAsked {
+			t.Fatalf("%d questions: %+v", r.asked, networks)
+		}
+		tree.Written(func(dns.Name) bool { return true })
 	})
 }
 

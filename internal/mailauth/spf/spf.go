@@ -3,8 +3,9 @@
 // and what is wrong with it.
 //
 // Check judges, with every mechanism, modifier and macro and every limit, and tells what it
-// did step by step. Survey walks the whole tree without a client. Lint looks at one text
-// without any DNS, as a person typed it. Build writes a record.
+// did step by step. Survey walks the whole tree without a client, and NetworksOf gives the
+// networks that it passes. Lint looks at one text without any DNS, as a person typed it.
+// Build writes a record.
 //
 // Not implemented: records of type SPF, which RFC 7208 §3.1 forbids, and the header field
 // Received-SPF (§9.1), whose place Authentication-Results has taken.

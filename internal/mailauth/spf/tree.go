@@ -113,7 +113,7 @@ func (s *survey) follow(b *Branch, own dns.Name, above []dns.Name) {
 	s.lookups++
 	b.Number, b.Lookups = s.lookups, 1
 	if !b.Term.Domain.Plain() {
-		b.Note = "depends on the client"
+		b.Note = noteClient
 		return
 	}
 	if b.Term.Name == nameInclude || b.Term.Name == nameRedirect {
@@ -160,7 +160,7 @@ func (s *survey) ask(b *Branch, name dns.Name) {
 			b.Hosts = append(b.Hosts, mx.Host)
 		}
 	default:
-		b.Note = "depends on the client"
+		b.Note = noteClient
 		return
 	}
 	switch {
