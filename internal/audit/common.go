@@ -104,6 +104,9 @@ func (g *gatherer) ourSide(ctx context.Context) {
 		return
 	}
 	g.controlledSince(ctx, time.Now().Add(-controlAge))
+	if g.facts.controlAway() { // it may be back
+		g.controlledSince(ctx, time.Now().Add(-controlSoon))
+	}
 }
 
 // ourSideAgain: where something failed for this domain, our own side is looked at again, for
@@ -300,6 +303,21 @@ func AskAgain(findings []Finding) bool {
 		}
 		return f.Status == Unknown
 	})
+}
+
+// Away reports whether our own side as a whole was not there, so that nothing can be said of any
+// domain: the resolver did not answer, no root server was heard, or this host had no way to the zone
+// above.
+func (f *Facts) Away() bool { return f.controlAway() || f.noWay() }
+
+func (f *Facts) controlAway() bool {
+	return f.Control.Resolver.Err != nil || len(f.Control.Roots) > 0 && !f.rootsHeard()
+}
+
+// noWay: the way to the zone ended where this host could send to none of the servers. Our own side
+// may have been there a moment before.
+func (f *Facts) noWay() bool {
+	return f.Zone.Err != nil && len(f.Zone.Parents) > 0 && !slices.ContainsFunc(f.Zone.Parents, func(h Heard) bool { return dns.TroubleOf(h.Err) != dns.NoNetwork })
 }
 
 // Ours reports whether our own side is at fault, so that the findings say little about the
