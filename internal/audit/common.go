@@ -308,10 +308,21 @@ func AskAgain(findings []Finding) bool {
 // Away reports whether our own side as a whole was not there, so that nothing can be said of any
 // domain: the resolver did not answer, no root server was heard, or this host had no way to the zone
 // above.
-func (f *Facts) Away() bool { return f.controlAway() || f.noWay() }
+func (f *Facts) Away() bool {
+	return f.controlAway() || f.Zone.Err != nil && f.Zone.Parent == dns.Root || f.noWay()
+}
+
+// CutOff reports whether our own resolver was without a network at some question. Our own side may
+// have been there before and after.
+func (f *Facts) CutOff() bool {
+	return !f.Server.IsValid() && slices.ContainsFunc(f.Log, func(x Exchange) bool {
+		return x.err != nil && x.Transport == "" && dns.TroubleOf(x.err) == dns.NoNetwork
+	})
+}
 
 func (f *Facts) controlAway() bool {
-	return f.Control.Resolver.Err != nil || len(f.Control.Roots) > 0 && !f.rootsHeard()
+	err := f.Control.Resolver.Err
+	return err != nil && !stopped(err) || len(f.Control.Roots) > 0 && !f.rootsHeard()
 }
 
 // noWay: the way to the zone ended where this host could send to none of the servers. Our own side
