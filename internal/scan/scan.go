@@ -64,6 +64,10 @@ const (
 	heldTick           = 500 * time.Millisecond
 )
 
+// MostAtOnce is how many domains are looked at at once at most, where so many have their first look:
+// the last of those go on while others have their second.
+func MostAtOnce(concurrency int) int { return concurrency * (1 + more) }
+
 // Scanner looks at the domains of a Source. Check, Parse and Tally must be set.
 type Scanner struct {
 	// Check looks at one domain; Again does so for a second time, nil for never.
