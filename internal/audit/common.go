@@ -104,15 +104,12 @@ func (g *gatherer) ourSide(ctx context.Context) {
 		return
 	}
 	g.controlledSince(ctx, time.Now().Add(-controlAge))
-	if g.facts.controlAway() { // it may be back
-		g.controlledSince(ctx, time.Now().Add(-controlSoon))
-	}
 }
 
 // ourSideAgain: where something failed for this domain, our own side is looked at again, for
-// it may be our network that has gone.
+// it may be our network that has gone; and where it was gone, for it may be back.
 func (g *gatherer) ourSideAgain(ctx context.Context) {
-	if g.Common != nil && g.rec.trouble() {
+	if g.Common != nil && (g.rec.trouble() || g.facts.controlAway()) {
 		g.controlledSince(ctx, time.Now().Add(-controlSoon))
 	}
 }

@@ -206,7 +206,6 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
-// TestProfileNames: a profile names rows and areas that there are.
 // TestSharedVerdict: a profile weighs what fails, and changes nothing that rows share.
 func TestSharedVerdict(t *testing.T) {
 	shared, failed := na("there is no record"), []verdict{fail("it is wrong")}
@@ -218,6 +217,7 @@ func TestSharedVerdict(t *testing.T) {
 	}
 }
 
+// TestProfileNames: a profile names rows and areas that there are.
 func TestProfileNames(t *testing.T) {
 	for _, p := range Profiles() {
 		for what := range p.weights() {
