@@ -162,6 +162,7 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	defer out.drop()
 	var all []audit.Finding
+	addrs := map[netip.Addr]bool{}
 	for _, domain := range domains {
 		if audit.PublicSuffix(domain) {
 			fmt.Fprintf(cmd.ErrOrStderr(), "mxward: check: %s is a public suffix, below which others register their domains: unless it takes mail itself, its delegation, its SOA record, DNSSEC and DMARC are looked at, and the checks of mail do not apply\n", domain)
@@ -173,11 +174,14 @@ func (f *checkFlags) run(cmd *cobra.Command, args []string) error {
 			return internal(fmt.Errorf("check %s: %w", domain, err))
 		}
 		all = append(all, report.Findings...)
+		for _, addr := range report.Addrs {
+			addrs[addr] = true
+		}
 		if cmd.Context().Err() != nil { // what is left would only be unknown
 			return interrupted(fmt.Errorf("check %s: interrupted; what was printed is not all", domain))
 		}
 	}
-	f.tellUnmatched(cmd.ErrOrStderr(), domains, all)
+	f.tellUnmatched(cmd.ErrOrStderr(), domains, addrs, all)
 	if err := errors.Join(out.finish(), f.close()); err != nil {
 		return err
 	}

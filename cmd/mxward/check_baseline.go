@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"time"
 
@@ -30,9 +31,9 @@ func (f *checkFlags) readBaseline(stderr io.Writer) error {
 }
 
 // tellUnmatched tells of entries that have nothing to ignore in what a run has found.
-func (f *checkFlags) tellUnmatched(stderr io.Writer, domains []dns.Name, all []audit.Finding) {
+func (f *checkFlags) tellUnmatched(stderr io.Writer, domains []dns.Name, addrs map[netip.Addr]bool, all []audit.Finding) {
 	const most = 20 // notes
-	unmatched := f.known.Unmatched(all, domains, f.now())
+	unmatched := f.known.Unmatched(all, domains, addrs, f.now())
 	for _, e := range unmatched[:min(most, len(unmatched))] {
 		fmt.Fprintf(stderr, "%s:%d: %s at %s is to be ignored, and was not found: take it out if it is mended, or see that the target is the finding's\n", f.baseline, e.Line, e.ID, e.Target)
 	}

@@ -214,8 +214,8 @@ func (f *scanFlags) scanner(tally *scan.Tally) (*scan.Scanner, error) {
 		own.KeepReferrals = true
 		own.CacheBytes = scanCache
 		own.NoMinimisation = true // it costs questions, and among so many domains nobody's look-up can be made out
-		own.MaxInFlight = perDomain * f.concurrency
-		own.MaxWaiters = perDomain * f.concurrency // what a large provider has is asked for all at once
+		own.MaxInFlight = perDomain * scan.MostAtOnce(f.concurrency)
+		own.MaxWaiters = own.MaxInFlight // what a large provider has is asked for all at once
 	}
 	a.Asker = &scan.Pace{Asker: a.Asker, Rate: f.serverRate}
 	again := *a

@@ -71,9 +71,10 @@ func (b Baseline) Mark(findings []Finding, now time.Time) {
 }
 
 // Unmatched gives the entries that hold and have nothing to ignore among all findings about some
-// domains. Of a check that did not run, or that could not be asked everywhere, nobody knows, nor of
-// a name that is in none of the domains.
-func (b Baseline) Unmatched(findings []Finding, domains []dns.Name, now time.Time) (out []Ignore) {
+// domains, whose hosts and servers are at these addresses. Of a check that did not run, or that could
+// not be asked everywhere, nobody knows, nor of a name that is in none of the domains, or of an
+// address that is none of theirs.
+func (b Baseline) Unmatched(findings []Finding, domains []dns.Name, addrs map[netip.Addr]bool, now time.Time) (out []Ignore) {
 	known := map[string]bool{}
 	used := map[[2]string]bool{}
 	for _, f := range findings {
@@ -86,21 +87,45 @@ func (b Baseline) Unmatched(findings []Finding, domains []dns.Name, now time.Tim
 		}
 	}
 	for _, e := range b.Entries {
-		if e.Holds(now) && known[e.ID] && !elsewhere(e.Target, domains) && !used[[2]string{e.ID, strings.ToLower(e.Target)}] {
+		if e.Holds(now) && known[e.ID] && !elsewhere(e.Target, domains, addrs) && !used[[2]string{e.ID, strings.ToLower(e.Target)}] {
 			out = append(out, e)
 		}
 	}
 	return out
 }
 
-// elsewhere reports whether a target is a name in none of the domains.
-func elsewhere(target string, domains []dns.Name) bool {
+// elsewhere reports whether a target is a name in none of the domains, or another's address.
+func elsewhere(target string, domains []dns.Name, addrs map[netip.Addr]bool) bool {
+	if addr, err := netip.ParseAddr(target); err == nil {
+		return !addrs[addr]
+	}
 	host, _, _ := strings.Cut(target, ":") // of the servers that SRV records name
 	name, err := dns.ParseName(host)
-	if _, literal := netip.ParseAddr(target); err != nil || literal == nil || target == AnyTarget {
+	if err != nil || target == AnyTarget {
 		return false
 	}
 	return !slices.ContainsFunc(domains, name.In)
+}
+
+// Addrs gives the addresses that findings about the domain may be at: those of its hosts and servers,
+// and those that were named.
+func (f *Facts) Addrs() []netip.Addr {
+	all := slices.Clone(f.Own.addrs())
+	for _, h := range f.Hosts {
+		all = append(all, h.addrs()...)
+	}
+	for _, s := range f.Zone.Servers {
+		all = append(all, s.Addr)
+	}
+	for _, s := range f.Senders {
+		all = append(all, s.Addr)
+	}
+	if f.Plan != nil {
+		for _, o := range f.Plan.Own {
+			all = append(all, o.Addr)
+		}
+	}
+	return all
 }
 
 // ReadBaseline reads a baseline: tables [[ignore]] with id, target, until and reason, all of

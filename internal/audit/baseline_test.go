@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -112,6 +113,7 @@ func TestBaselineUnmatched(t *testing.T) {
 		{"it does not apply any more", "example.com", []string{"spf.ptr example.com not_applicable"}, true},
 		{"a name below", "mx.example.com", []string{"spf.ptr example.com pass"}, true},
 		{"a server of the domain's", "mx.example.com:993", []string{"spf.ptr example.com pass"}, true},
+		{"another domain's address, which was not looked at", "198.51.100.25", []string{"spf.ptr example.com pass"}, false},
 		{"an address", "192.0.2.25", []string{"spf.ptr example.com pass"}, true},
 		{"another domain's, which was not looked at", "example.edu", []string{"spf.ptr example.com pass"}, false},
 		{"another domain's server", "mx.example.edu:993", []string{"spf.ptr example.com pass"}, false},
@@ -126,10 +128,11 @@ func TestBaselineUnmatched(t *testing.T) {
 		b := Baseline{Entries: []Ignore{{ID: "spf.ptr", Target: tt.target, Until: day}}}
 		findings := looksOf(t, tt.findings...)
 		domains := []dns.Name{dns.MustName("example.com"), dns.MustName("example.org")}
-		if got := b.Unmatched(findings, domains, day.Add(-time.Hour)); (len(got) == 1) != tt.want {
+		addrs := map[netip.Addr]bool{netip.MustParseAddr("192.0.2.25"): true}
+		if got := b.Unmatched(findings, domains, addrs, day.Add(-time.Hour)); (len(got) == 1) != tt.want {
 			t.Errorf("%s: %+v", tt.why, got)
 		}
-		if got := b.Unmatched(findings, domains, day); len(got) > 0 {
+		if got := b.Unmatched(findings, domains, addrs, day); len(got) > 0 {
 			t.Errorf("%s: its day is over, which is told elsewhere: %+v", tt.why, got)
 		}
 	}

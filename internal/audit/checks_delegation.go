@@ -251,6 +251,8 @@ func (f *Facts) zoneUnknown(asked ...dns.Question) verdict {
 		v.blame, v.detail = Nobody, clip(err.Error())
 	case err != nil && (!f.rootsHeard() || f.Zone.Parent == dns.Root):
 		v.blame, v.detail = LocalNetwork, "no root server could be asked: "+clip(err.Error())
+	case f.noWay():
+		v.blame, v.detail = LocalNetwork, clip(err.Error())
 	case err != nil:
 		v.blame, v.detail = ParentZone, clip(err.Error())
 	case f.live() == 0:
@@ -266,10 +268,15 @@ func (f *Facts) silenceOf() Blame {
 	switch {
 	case slices.ContainsFunc(f.Zone.Servers, func(s Server) bool { return errors.Is(s.SOA.Err, ErrNotRecorded) }):
 		return Nobody
-	case f.rootsHeard():
+	case f.rootsHeard() && !f.Zone.outOfReach():
 		return ZoneServers
 	}
 	return LocalNetwork
+}
+
+// outOfReach reports whether this host could send to none of the servers.
+func (z Zone) outOfReach() bool {
+	return len(z.Servers) > 0 && !slices.ContainsFunc(z.Servers, func(s Server) bool { return dns.TroubleOf(s.SOA.Err) != dns.NoNetwork })
 }
 
 // live counts the servers that serve the zone.

@@ -107,9 +107,9 @@ func (g *gatherer) ourSide(ctx context.Context) {
 }
 
 // ourSideAgain: where something failed for this domain, our own side is looked at again, for
-// it may be our network that has gone.
+// it may be our network that has gone; and where it was gone, for it may be back.
 func (g *gatherer) ourSideAgain(ctx context.Context) {
-	if g.Common != nil && g.rec.trouble() {
+	if g.Common != nil && (g.rec.trouble() || g.facts.controlAway()) {
 		g.controlledSince(ctx, time.Now().Add(-controlSoon))
 	}
 }
@@ -300,6 +300,32 @@ func AskAgain(findings []Finding) bool {
 		}
 		return f.Status == Unknown
 	})
+}
+
+// Away reports whether our own side as a whole was not there, so that nothing can be said of any
+// domain: the resolver did not answer, no root server was heard, or this host had no way to the zone
+// above.
+func (f *Facts) Away() bool {
+	return f.controlAway() || f.Zone.Err != nil && f.Zone.Parent == dns.Root || f.noWay()
+}
+
+// CutOff reports whether our own resolver was without a network at some question. Our own side may
+// have been there before and after.
+func (f *Facts) CutOff() bool {
+	return !f.Server.IsValid() && slices.ContainsFunc(f.Log, func(x Exchange) bool {
+		return x.err != nil && x.Transport == "" && dns.TroubleOf(x.err) == dns.NoNetwork
+	})
+}
+
+func (f *Facts) controlAway() bool {
+	err := f.Control.Resolver.Err
+	return err != nil && !stopped(err) || len(f.Control.Roots) > 0 && !f.rootsHeard()
+}
+
+// noWay: the way to the zone ended where this host could send to none of the servers. Our own side
+// may have been there a moment before.
+func (f *Facts) noWay() bool {
+	return f.Zone.Err != nil && len(f.Zone.Parents) > 0 && !slices.ContainsFunc(f.Zone.Parents, func(h Heard) bool { return dns.TroubleOf(h.Err) != dns.NoNetwork })
 }
 
 // Ours reports whether our own side is at fault, so that the findings say little about the

@@ -58,7 +58,6 @@ func TestCommonZoo(t *testing.T) {
 	}
 }
 
-// counter counts what single servers are asked.
 // TestHasty: who is hasty leaves only what is worth to be asked again in any case, and leaves it
 // sooner.
 func TestHasty(t *testing.T) {
@@ -168,6 +167,7 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// counter counts what single servers are asked.
 type counter struct {
 	Asker
 	mu sync.Mutex

@@ -136,8 +136,8 @@ func (g *gatherer) records(ctx context.Context) {
 	if g.SMTP != nil {
 		hosts, visits = nil, g.mailHosts
 	}
-	policy, page := g.mtasts, (func(context.Context))(nil)
-	if g.Common != nil && g.mayHavePolicy(ctx) {
+	policy, page := g.mtasts, (func(context.Context))(nil) // in trouble all is asked at once anyway
+	if g.Common != nil && !g.rec.trouble() && g.mayHavePolicy(ctx) {
 		policy, page = nil, g.mtasts
 	}
 	g.atOnce(ctx, visits, page, func(ctx context.Context) {

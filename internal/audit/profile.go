@@ -125,6 +125,7 @@ func (p Profile) reweighed(c Check, now Severity, named bool) func(*Facts) []ver
 		for i, v := range verdicts {
 			was := cmp.Or(v.severity, c.Severity)
 			switch {
+			case v.status != Fail: // it has no weight, and may be other rows' as well: see survey.open
 			case !named:
 				verdicts[i].severity = p.harden(was)
 			case worse || was.AtLeast(now):

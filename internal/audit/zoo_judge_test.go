@@ -206,6 +206,17 @@ func TestProfiles(t *testing.T) {
 	}
 }
 
+// TestSharedVerdict: a profile weighs what fails, and changes nothing that rows share.
+func TestSharedVerdict(t *testing.T) {
+	shared, failed := na("there is no record"), []verdict{fail("it is wrong")}
+	for _, verdicts := range [][]verdict{shared, failed} {
+		Strict.reweighed(Check{Severity: Warning, judge: func(*Facts) []verdict { return verdicts }}, Warning, false)(nil)
+	}
+	if shared[0].severity != "" || failed[0].severity != Error {
+		t.Errorf("shared %q, failed %q", shared[0].severity, failed[0].severity)
+	}
+}
+
 // TestProfileNames: a profile names rows and areas that there are.
 func TestProfileNames(t *testing.T) {
 	for _, p := range Profiles() {

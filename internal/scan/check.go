@@ -16,15 +16,15 @@ func Check(a *audit.Auditor, checks []audit.Check, full bool) func(context.Conte
 		if facts.Unfinished {
 			return Report{Open: true}
 		}
-		r := Report{Provider: provider(facts), Questions: facts.Packets}
+		r := Report{Provider: provider(facts), Questions: facts.Packets, Away: facts.Away()}
 		if full {
 			r.Findings = audit.Judge(facts, checks)
-			r.Counts, r.Open = count(r.Findings), audit.AskAgain(r.Findings)
+			r.Counts, r.Open = count(r.Findings), audit.AskAgain(r.Findings) || !r.Away && facts.CutOff()
 			return r
 		}
 		facts.Brief = true
 		r.Findings, r.Counts = audit.Faults(facts, checks)
-		r.Open = audit.AskAgain(r.Findings)
+		r.Open = audit.AskAgain(r.Findings) || !r.Away && facts.CutOff()
 		return r
 	}
 }

@@ -50,6 +50,7 @@ type Report struct {
 	Provider  string               // of its mail hosts
 	Questions int                  // packets that were sent for it
 	Open      bool                 // it is worth while to ask again a while later
+	Away      bool                 // our own side was, and so nothing is said of the domain
 }
 
 // The limits; ours.
@@ -62,6 +63,10 @@ const (
 	more               = 2                    // so many times as many are asked again at once: most of them wait for servers that are silent
 	heldTick           = 500 * time.Millisecond
 )
+
+// MostAtOnce is how many domains are looked at at once at most, where so many have their first look:
+// the last of those go on while others have their second.
+func MostAtOnce(concurrency int) int { return concurrency * (1 + more) }
 
 // Scanner looks at the domains of a Source. Check, Parse and Tally must be set.
 type Scanner struct {
@@ -86,6 +91,7 @@ type run struct {
 	sink Sink
 	turn *turn // nil where the order does not matter
 	held held
+	own  ownSide
 	stop context.CancelCauseFunc
 }
 
@@ -162,10 +168,12 @@ func (r *run) pool(ctx context.Context, n int, step time.Duration, jobs chan wor
 	fed := make(chan struct{})
 	for k := range n {
 		all.Go(func() {
-			select {
-			case <-fed:
-			case <-time.After(time.Duration(k) * step):
-			case <-ctx.Done():
+			if wait := time.Duration(k) * step; wait > 0 {
+				select {
+				case <-fed:
+				case <-time.After(wait):
+				case <-ctx.Done():
+				}
 			}
 			for w := range jobs {
 				do(ctx, w)
@@ -242,10 +250,11 @@ func (l Line) parse(name func(string) (dns.Name, error)) (dns.Name, error) {
 
 // first looks at a domain, and holds it back where something is unknown.
 func (r *run) first(ctx context.Context, w work) {
-	result, open := r.look(ctx, r.Check, w)
+	result, report := r.look(ctx, r.Check, w)
 	if ctx.Err() != nil {
 		return // what was not waited for is no result
 	}
+	open := report.Open || report.Away && r.own.hasWorked()
 	if r.Again == nil || !open {
 		r.put(result)
 		return
@@ -259,35 +268,43 @@ func (r *run) first(ctx context.Context, w work) {
 	r.failed(r.held.add(w))
 }
 
-// second looks at a domain for the last time.
+// second looks at a domain for the last time. What our own side fails at is tried until that is
+// back, for a while.
 func (r *run) second(ctx context.Context, w work) {
-	select {
-	case <-time.After(time.Until(w.since.Add(pause))):
-	case <-ctx.Done():
-		return
-	}
-	result, _ := r.look(ctx, r.Again, w)
-	if ctx.Err() != nil {
-		return
+	var result Result
+	for began, again := time.Now(), true; again; w.since = time.Now() {
+		if sleep(ctx, time.Until(w.since.Add(pause))) != nil {
+			return
+		}
+		var report Report
+		result, report = r.look(ctx, r.Again, w)
+		if ctx.Err() != nil {
+			return
+		}
+		again = report.Away && r.own.mayComeBack() && time.Since(began) < away
 	}
 	result.Again = true
 	r.Tally.hold(-1)
 	r.put(result)
 }
 
-// look is the border of one domain: a fault of ours costs its line, and not the rest. It reports
-// whether the domain should be asked for again.
-func (r *run) look(ctx context.Context, check func(context.Context, dns.Name) Report, w work) (result Result, open bool) {
+// look is the border of one domain: a fault of ours costs its line, and not the rest.
+func (r *run) look(ctx context.Context, check func(context.Context, dns.Name) Report, w work) (result Result, report Report) {
 	result = Result{Line: w.line, Input: w.text, Domain: w.domain.String(), Status: Checked}
 	defer func() {
 		if p := recover(); p != nil {
-			result.Status, result.Error, open = Failed, "an internal fault", false
+			result.Status, result.Error = Failed, "an internal fault"
 			r.Tally.fault(fmt.Sprintf("line %d, %s: %v\n%s", w.line, w.domain, p, debug.Stack()))
 		}
 	}()
-	report := check(ctx, w.domain)
+	gone := r.own.isGone()
+	report = check(ctx, w.domain)
+	r.own.seen(report.Away)
+	if gone && (report.Open || audit.Ours(report.Findings)) {
+		report.Away = true // for a part of the look
+	}
 	result.Findings, result.Counts, result.Provider, result.Questions = report.Findings, report.Counts, report.Provider, report.Questions
-	return result, report.Open
+	return result, report
 }
 
 func (r *run) put(result Result) {

@@ -202,7 +202,7 @@ func (w *Watcher) look(ctx context.Context, domain dns.Name) (render.Report, boo
 	changes := w.state.domain(domain).take(report, cmp.Or(w.Least, audit.Warning))
 	log := newEvents(w.Logger)
 	log.looked(report)
-	for _, e := range w.vain.take(w.Known, w.Domains, domain, report.Findings, time.Now()) {
+	for _, e := range w.vain.take(w.Known, w.Domains, report, time.Now()) {
 		log.inVain(w.Known.File, e)
 	}
 	for _, c := range changes {

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -647,14 +648,16 @@ func TestInVain(t *testing.T) {
 		var text bytes.Buffer
 		other := dns.MustName("example.org")
 		found := map[dns.Name]string{example: "spf.ptr unknown,mx.cname error", other: "spf.ptr pass,mx.cname pass"}
+		at := map[dns.Name][]netip.Addr{other: {netip.MustParseAddr("192.0.2.25")}}
 		until := time.Now().Add(100 * time.Hour)
 		w := &Watcher{
 			Domains: []dns.Name{example, other},
 			Check: func(_ context.Context, d dns.Name) render.Report {
-				return render.Report{Domain: d, When: time.Now(), Findings: look(found[d])}
+				return render.Report{Domain: d, When: time.Now(), Findings: look(found[d]), Addrs: at[d]}
 			},
 			Known: audit.Baseline{File: "known.toml", Entries: []audit.Ignore{
 				{Line: 1, ID: "spf.ptr", Target: "example.com", Until: until}, {Line: 6, ID: "mx.cname", Target: "example.com", Until: until},
+				{Line: 11, ID: "mx.null", Target: "192.0.2.25", Until: until}, {Line: 16, ID: "mx.null", Target: "198.51.100.25", Until: until},
 			}},
 			Logger: slog.New(slog.NewTextHandler(&text, nil)),
 		}
@@ -681,5 +684,7 @@ func TestInVain(t *testing.T) {
 		once("it was told", "line=1 id=spf.ptr target=example.com")
 		found[example] = "spf.ptr pass,mx.cname pass"
 		once("the other too", "line=1 id=spf.ptr target=example.com; line=6 id=mx.cname target=example.com")
+		found[other] += ",mx.null pass"
+		once("at an address of one of them, and at another's", "line=1 id=spf.ptr target=example.com; line=6 id=mx.cname target=example.com; line=11 id=mx.null target=192.0.2.25")
 	})
 }

@@ -22,6 +22,7 @@ type Report struct {
 	Domain   dns.Name
 	When     time.Time
 	Findings []audit.Finding
+	Addrs    []netip.Addr // where findings may be
 	Ladder   Ladder
 	SPF      *spf.Tree // nil where it was not looked at
 	Clocks   []Clock
@@ -33,7 +34,7 @@ type Report struct {
 // NewReport takes from the facts what is shown beside the findings.
 func NewReport(f *audit.Facts, findings []audit.Finding) Report {
 	ladder := newLadder(f)
-	return Report{Domain: f.Domain, When: f.When, Findings: findings, Ladder: ladder, SPF: f.SPF, Clocks: newClocks(f, ladder)}
+	return Report{Domain: f.Domain, When: f.When, Findings: findings, Addrs: f.Addrs(), Ladder: ladder, SPF: f.SPF, Clocks: newClocks(f, ladder)}
 }
 
 // Audit is how the reports came about.
