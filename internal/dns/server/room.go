@@ -17,8 +17,9 @@ const crowd = 64
 // turn (turnstile), so that a full room costs little, and those who are on their way never wait
 // for long behind the rest.
 const (
-	lookEvery = 2 * time.Millisecond // where nobody could be let go on
-	looksEach = 8
+	lookEvery  = 2 * time.Millisecond // where nobody could be let go on
+	looksEach  = 20
+	beginsEach = 8 // of these, as many with a fair or an unsure outlook
 )
 
 // waitingRoom holds the questions that should wait (dns.Foreteller). Each is a packet and an
@@ -60,15 +61,15 @@ func (r *waitingRoom) add(w waiting, outlook dns.Outlook, l *udpLoop) {
 
 // take gives the next questions to look at, none if there are none: then nobody tends the
 // room any more.
-func (r *waitingRoom) take(n int) []waiting {
+func (r *waitingRoom) take() []waiting {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	some := r.fair.take(n)
-	some = append(some, cutOff(&r.unsure, n-len(some))...)
+	some := r.fair.take(beginsEach)
+	some = append(some, cutOff(&r.unsure, beginsEach-len(some))...)
 	if len(r.bad) == 0 {
 		r.bad, r.again = r.again, nil
 	}
-	some = append(some, cutOff(&r.bad, n-len(some))...)
+	some = append(some, cutOff(&r.bad, looksEach-len(some))...)
 	r.tended = len(some) > 0
 	return some
 }
@@ -85,7 +86,7 @@ func cutOff(list *[]waiting, n int) []waiting {
 
 // tend looks after the waiting room until it is empty.
 func (l *udpLoop) tend() {
-	for some := l.room.take(looksEach); len(some) > 0; some = l.room.take(looksEach) {
+	for some := l.room.take(); len(some) > 0; some = l.room.take() {
 		idle := true
 		for _, w := range some {
 			if !l.look(w) {
