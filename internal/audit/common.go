@@ -107,9 +107,10 @@ func (g *gatherer) ourSide(ctx context.Context) {
 }
 
 // ourSideAgain: where something failed for this domain, our own side is looked at again, for
-// it may be our network that has gone; and where it was gone, for it may be back.
+// it may be our network that has gone; and where it was gone, or came back half-way through that
+// look, for it may be back.
 func (g *gatherer) ourSideAgain(ctx context.Context) {
-	if g.Common != nil && (g.rec.trouble() || g.facts.controlAway()) {
+	if c := g.facts.Control; g.Common != nil && (g.rec.trouble() || g.facts.controlAway() || c.NoSuch.Err != nil || c.Signed.Err != nil) {
 		g.controlledSince(ctx, time.Now().Add(-controlSoon))
 	}
 }
@@ -304,9 +305,15 @@ func AskAgain(findings []Finding) bool {
 
 // Away reports whether our own side as a whole was not there, so that nothing can be said of any
 // domain: the resolver did not answer, no root server was heard, or this host had no way to the zone
-// above.
+// above. A family of addresses that it does not have is nothing that comes back.
 func (f *Facts) Away() bool {
-	return f.controlAway() || f.Zone.Err != nil && f.Zone.Parent == dns.Root || f.noWay()
+	return f.controlAway() || f.Zone.Err != nil && f.Zone.Parent == dns.Root ||
+		f.noWay() && slices.ContainsFunc(f.Zone.Parents, func(h Heard) bool { return f.rootsHeardOver(h.Server.Addr().Is6()) })
+}
+
+// rootsHeardOver reports whether a root server was heard over IPv6, or over IPv4.
+func (f *Facts) rootsHeardOver(six bool) bool {
+	return slices.ContainsFunc(f.Control.Roots, func(h Heard) bool { return h.serves() && h.Server.Addr().Is6() == six })
 }
 
 // CutOff reports whether our own resolver was without a network at some question. Our own side may
