@@ -3,12 +3,15 @@ package server
 import (
 	"container/list"
 	"net/netip"
+	"slices"
+	"time"
 )
 
 // fairQueue gives each who asks its turn, as routers do with flows (RFC 970): a program that
 // asks for thousands of names is in nobody's way but its own. Who asked last is the next, and
 // whoever was served is the last until it asks again; of one source's questions the newest comes
-// first. So most of them hardly wait, and the others wait as they would anyway.
+// first. So most of them hardly wait, and the others wait as they would anyway, until they
+// are told that it takes too long (waitingRoom.overdue).
 type fairQueue struct {
 	sources map[netip.AddrPort]*list.Element
 	turns   list.List // of *source; the first is the next
@@ -44,10 +47,31 @@ func (f *fairQueue) take(n int) (some []waiting) {
 		s.questions[newest] = waiting{} // its packet is not held
 		s.questions = s.questions[:newest]
 		f.turns.MoveToBack(e)
-		if newest == 0 {
-			f.turns.Remove(e)
-			delete(f.sources, s.from)
-		}
+		f.forget(e)
 	}
 	return some
+}
+
+// before takes all that came before a time.
+func (f *fairQueue) before(then time.Time) (some []waiting) {
+	for e := f.turns.Front(); e != nil; {
+		s, next := e.Value.(*source), e.Next()
+		n := 0
+		for n < len(s.questions) && s.questions[n].came.Before(then) {
+			n++
+		}
+		some = append(some, s.questions[:n]...)
+		s.questions = slices.Delete(s.questions, 0, n)
+		f.forget(e)
+		e = next
+	}
+	return some
+}
+
+// forget a source that waits for nothing.
+func (f *fairQueue) forget(e *list.Element) {
+	if s := e.Value.(*source); len(s.questions) == 0 {
+		f.turns.Remove(e)
+		delete(f.sources, s.from)
+	}
 }

@@ -19,7 +19,8 @@ const crowd = 64
 const (
 	lookEvery  = 2 * time.Millisecond // where nobody could be let go on
 	looksEach  = 20
-	beginsEach = 8 // of these, as many with a fair or an unsure outlook
+	beginsEach = 8  // of these, as many with a fair or an unsure outlook
+	sweeps     = 10 // in QueryTimeout, for those whose turn has not come
 )
 
 // waitingRoom holds the questions that should wait (dns.Foreteller). Each is a packet and an
@@ -32,6 +33,7 @@ type waitingRoom struct {
 	bad    []waiting // those next to be looked at
 	again  []waiting // those that have been looked at
 	tended bool
+	swept  time.Time
 }
 
 // waiting is a question and when it came. It has its place among those in flight.
@@ -74,6 +76,23 @@ func (r *waitingRoom) take() []waiting {
 	return some
 }
 
+// overdue gives those of a fair or an unsure outlook that have waited for longer than that. While
+// more come than may begin, the newest are first, and these would wait for as long as that lasts.
+func (r *waitingRoom) overdue(now time.Time, limit time.Duration) []waiting {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.swept) < limit/sweeps {
+		return nil
+	}
+	r.swept = now
+	then := now.Add(-limit)
+	n := 0
+	for n < len(r.unsure) && r.unsure[n].came.Before(then) {
+		n++
+	}
+	return append(r.fair.before(then), cutOff(&r.unsure, n)...)
+}
+
 // cutOff takes up to n questions from the front of a list.
 func cutOff(list *[]waiting, n int) []waiting {
 	n = min(n, len(*list))
@@ -97,6 +116,22 @@ func (l *udpLoop) tend() {
 			time.Sleep(lookEvery)
 		}
 		l.turnstile.pass()
+		for _, w := range l.room.overdue(time.Now(), l.limit()) {
+			l.fail(w, &dns.Error{Trouble: dns.WorkLimit, Detail: "too many questions came before it"})
+		}
+	}
+}
+
+// limit is for how long an answer may be waited for.
+func (l *udpLoop) limit() time.Duration {
+	return orDefault(l.server.QueryTimeout, defaultQueryTimeout)
+}
+
+// fail says of one that waits that there is no answer.
+func (l *udpLoop) fail(w waiting, err error) {
+	defer l.server.giveBack()
+	if out := l.server.failed(w, err); out != nil && l.ctx.Err() == nil {
+		l.send(out, w.from)
 	}
 }
 
@@ -108,11 +143,8 @@ func (l *udpLoop) look(w waiting) (waits bool) {
 	case l.ctx.Err() != nil: // cut off at the end
 		l.server.giveBack()
 	case err != nil:
-		defer l.server.giveBack()
-		if out := l.server.failed(w, err); out != nil {
-			l.send(out, w.from)
-		}
-	case outlook == dns.OutlookBad && time.Since(w.came) < orDefault(l.server.QueryTimeout, defaultQueryTimeout):
+		l.fail(w, err)
+	case outlook == dns.OutlookBad && time.Since(w.came) < l.limit():
 		l.room.add(w, outlook, l)
 		return true
 	default:
