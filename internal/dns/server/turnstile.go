@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // turnstile lets a goroutine wait until everybody has had a turn who can go on now, also those
@@ -24,6 +25,10 @@ func newTurnstile() (*turnstile, error) {
 	in, out, err := os.Pipe()
 	if err != nil {
 		return nil, fmt.Errorf("opening a pipe: %w", err)
+	}
+	// One that the poller had no room for would not wait; this says so.
+	if err := in.SetReadDeadline(time.Time{}); err != nil {
+		return nil, errors.Join(err, in.Close(), out.Close())
 	}
 	raw, err := in.SyscallConn()
 	if err != nil {
