@@ -56,6 +56,9 @@ func flattenStale(f *Facts) []verdict {
 	var all []verdict
 	for _, c := range f.Plan.Copies {
 		named := common(written, addresses(c.Networks))
+		if p := f.Plan.Passed; p.Err == nil && !p.More { // what it refuses before it names it is no copy
+			named = common(named, p.Set)
+		}
 		verdicts := f.stale(c, named)
 		if empty(named) && err != nil { // they may stand where nobody could look
 			verdicts = []verdict{f.notWhole(err, c.Include)}
@@ -138,7 +141,7 @@ func (f *Facts) compareCopies(c Copied, gone, lacking *netipx.IPSet) []verdict {
 			if len(said) == 0 {
 				return []verdict{f.notWhole(passed.Err, f.Domain)}
 			}
-		case c.Now.Fewer || passed.More:
+		case c.Now.Fewer || passed.More || passed.Err != nil: // of a record with a mistake, or too large a one, no more is known
 			open = append(open, text)
 		default:
 			said = append(said, text)
