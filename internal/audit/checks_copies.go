@@ -106,6 +106,8 @@ func (f *Facts) stale(c Copied, named *netipx.IPSet) []verdict {
 		}
 		return []verdict{fail("it has no SPF policy, and so nobody says whose " + networks(gone) + " is now").
 			mend("ask whose hosts they were what they have now; then renew the copies, in the record and in the plan, or drop them")}
+	case errors.Is(c.Now.Err, spf.ErrTooLarge):
+		return []verdict{{status: Unknown, blame: Nobody, aside: true, detail: c.Now.Err.Error()}}
 	case c.Now.Err != nil: // then it says nothing, to receivers neither
 		return []verdict{unknown(f, c.Now.Err, ThirdParty)}
 	}

@@ -109,6 +109,8 @@ func sourcesZoo() []animal {
 	half := copied("a family of a host of the include is not heard", asCopied, "a:c.example.com//48 ip4:203.0.113.0/24", "")
 	half.add += "c A 203.0.113.9\nc AAAA 2001:db8:5::9\n"
 	half.turn, half.unknown = failing(dns.TypeAAAA, "c.example.com"), "spf.flatten-stale@zone-ns@_spf.example.net"
+	huge := copied("unknown: the include is too large to be looked at as a whole", asCopied, "include:big.example.com", "")
+	huge.add += quotedTXT("big", "v=spf1"+strings.Repeat(" ip4:203.0.113.1", 2001)+" -all")
 	large := copied("unknown: a record that is too large to be looked at as a whole may pass the new network", asCopied+" include:big.example.com include:more.example.com", asCopied+" ip4:198.51.100.128/25", "")
 	large.add += quotedTXT("big", "v=spf1"+strings.Repeat(" ip4:203.0.113.1", 2000)+" -all") + quotedTXT("more", "v=spf1 ip4:198.51.100.0/24 -all")
 	broken2 := copied("unknown: the record has a term for each client, which may pass the new ones", asCopied+" exists:%{i}.l.example.com", asCopied+" ip4:198.51.100.0/24", "")
@@ -140,7 +142,7 @@ func sourcesZoo() []animal {
 		copied("unknown: terms that are no networks may pass the rest", asCopied, "exists:%{i}.l.example.net ip4:203.0.113.0/24", ""),
 		copied("a new network, beside such a term", asCopied, "exists:%{i}.l.example.net "+asCopied+" ip4:198.51.100.0/24", stale),
 		copied("unknown: a term for each client may refuse the new ones", asCopied, "-exists:%{i}.l.example.net "+asCopied+" ip4:198.51.100.0/24", ""),
-		below, belowStale, hosts, moved, elsewhere, renamed, noneBelow, perhaps, partly, otherwise, lost, lostBelow, fails, ownTrouble, broken, broken2, half, large,
+		below, belowStale, hosts, moved, elsewhere, renamed, noneBelow, perhaps, partly, otherwise, lost, lostBelow, fails, ownTrouble, broken, broken2, half, huge, large,
 
 		accounts("the records name the plan's account", "", at("@", "issue", ours)),
 		accounts("another account", mismatch, at("@", "issue", other)),

@@ -17,6 +17,9 @@ const (
 	maxNetworks = 2000                    // ours: ip4 and ip6 terms, several times what the largest providers have
 )
 
+// ErrTooLarge: receivers may use the policy, and its networks are more than NetworksOf looks at.
+var ErrTooLarge = errors.New("the SPF policy is too large to be listed")
+
 // noteClient is the note of a term that depends on more than addresses.
 const noteClient = "depends on the client"
 
@@ -28,7 +31,7 @@ type Networks struct {
 	Beyond      []string
 	More, Fewer bool
 	// Err is why Set is not whole, as Tree's: ErrNotSPF where there is no policy; ErrTemporary
-	// where any of it could not be asked for; else ErrPermanent.
+	// where any of it could not be asked for; ErrTooLarge; else ErrPermanent.
 	Err error
 }
 
@@ -118,7 +121,7 @@ func (p *passing) matched(b Branch) Networks {
 		addAll(&set)
 	case nameIP4, nameIP6:
 		if p.networks++; p.networks > maxNetworks {
-			p.trouble(fmt.Errorf("%w: there are more than %d networks, and what is behind these was not looked at", ErrPermanent, maxNetworks))
+			p.trouble(fmt.Errorf("%w: there are more than %d networks, and what is behind these was not looked at", ErrTooLarge, maxNetworks))
 			break
 		}
 		addNetwork(&set, b.Term.Prefix)
