@@ -35,6 +35,9 @@ used; 2 usage; 3 the DNS could not be asked.`,
 		Example: "  mxward spf flatten _spf.example.net\n  mxward spf flatten _spf.example.net --json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if bare, ok := strings.CutPrefix(args[0], "include:"); ok {
+				return usage(fmt.Errorf("expected a domain, such as %s, got %s: leave out include:", bare, quoteOf(args[0])))
+			}
 			r, err := openSPF(&f, args[0])
 			if err != nil {
 				return usage(err)
@@ -64,7 +67,7 @@ used; 2 usage; 3 the DNS could not be asked.`,
 type spfFlattenDocument struct {
 	Schema   string         `json:"schema"`
 	Domain   string         `json:"domain"`
-	Status   string         `json:"status"` // "ok", "partial", "none", "temperror", "permerror"
+	Status   string         `json:"status"` // "ok", "partial", "everybody", "too-large", "none", "temperror", "permerror"
 	Error    string         `json:"error"`
 	Networks []netip.Prefix `json:"networks"`
 	Record   string         `json:"record"` // the mechanisms; "" where there are no networks
@@ -81,7 +84,6 @@ func newSPFFlattenDocument(domain string, n spf.Networks) (spfFlattenDocument, e
 		doc.list(n.Set.Prefixes())
 	}
 	doc.Findings = findingsJSON(doc.found)
-	everybody := slices.ContainsFunc(doc.Networks, func(p netip.Prefix) bool { return p.Bits() == 0 })
 	switch {
 	case errors.Is(n.Err, spf.ErrTemporary):
 		doc.Status = string(spf.TempError)
@@ -89,16 +91,25 @@ func newSPFFlattenDocument(domain string, n spf.Networks) (spfFlattenDocument, e
 	case errors.Is(n.Err, spf.ErrNotSPF) && !errors.Is(n.Err, spf.ErrPermanent):
 		doc.Status = string(spf.None)
 		return doc, problem(fmt.Errorf("spf flatten %s: %w", domain, n.Err))
+	case errors.Is(n.Err, spf.ErrTooLarge):
+		doc.Status = "too-large"
+		return doc, problem(fmt.Errorf("spf flatten %s: %w: include it instead", domain, n.Err))
 	case n.Err != nil:
 		doc.Status = string(spf.PermError)
 		return doc, problem(fmt.Errorf("spf flatten %s: receivers cannot use the policy: %w", domain, n.Err))
+	case doc.everybody():
+		doc.Status = "everybody"
+		return doc, problem(fmt.Errorf("spf flatten %s: it passes everybody: do not include it, in any form", domain))
 	case len(n.Beyond) > 0:
 		doc.Status = "partial"
-		return doc, problem(fmt.Errorf("spf flatten %s: the networks are not all of it: include it instead, or have these terms in the record too: %s", domain, strings.Join(n.Beyond, " ")))
-	case everybody:
-		return doc, problem(fmt.Errorf("spf flatten %s: it passes everybody: do not include it, in any form", domain))
+		return doc, problem(fmt.Errorf("spf flatten %s: the networks are not all of it: include it instead, as these terms cannot be copied: %s", domain, strings.Join(n.Beyond, " ")))
 	}
 	return doc, nil
+}
+
+// everybody reports whether all addresses of a family pass.
+func (d *spfFlattenDocument) everybody() bool {
+	return slices.ContainsFunc(d.Networks, func(p netip.Prefix) bool { return p.Bits() == 0 })
 }
 
 // list takes the networks, and what is wrong with the length of a record that has them.
@@ -117,9 +128,12 @@ func (d spfFlattenDocument) print(w io.Writer) error {
 		return nil // who asked is told on stderr
 	}
 	var b strings.Builder
-	if len(d.Networks) == 0 {
+	switch {
+	case len(d.Networks) == 0:
 		fmt.Fprintf(&b, "# %s passes no network\n", d.Domain)
-	} else {
+	case d.everybody(): // no plan takes that
+		fmt.Fprintf(&b, "# %s passes everybody\n", d.Domain)
+	default:
 		fmt.Fprintf(&b, "[[domain.spf-flattened]]\ninclude  = %q\nnetworks = [\n", d.Domain)
 		for _, p := range d.Networks {
 			fmt.Fprintf(&b, "  %q,\n", p)

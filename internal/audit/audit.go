@@ -10,7 +10,7 @@
 //
 // Not implemented: the files that BIMI names; mailboxes, and what a mail host does after RCPT;
 // revoked certificates; other versions of TLS than the one that a host chooses; the age of
-// others' keys, which does not show from outside. docs/checks.md lists which ids are checked.
+// others' keys, which does not show from outside. docs/checks.md lists what is.
 package audit
 
 import (

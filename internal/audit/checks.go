@@ -11,7 +11,7 @@ func table() []Check {
 	return slices.Concat(
 		resolverChecks(), delegationChecks(), mxChecks(), ptrChecks(), spfChecks(), dmarcChecks(), dkimChecks(),
 		mtastsChecks(), tlsrptChecks(), daneChecks(), dnssecChecks(), bimiChecks(), caaChecks(), smtpChecks(), zoneChecks(),
-		autoconfChecks(), acmeChecks(), listChecks(), laterChecks(),
+		autoconfChecks(), acmeChecks(), listChecks(),
 		profileChecks(), messageChecks(), planChecks(),
 	)
 }

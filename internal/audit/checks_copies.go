@@ -56,6 +56,9 @@ func flattenStale(f *Facts) []verdict {
 	var all []verdict
 	for _, c := range f.Plan.Copies {
 		named := common(written, addresses(c.Networks))
+		if p := f.Plan.Passed; p.Err == nil && !p.More { // what it refuses before it names it is no copy
+			named = common(named, p.Set)
+		}
 		verdicts := f.stale(c, named)
 		if empty(named) && err != nil { // they may stand where nobody could look
 			verdicts = []verdict{f.notWhole(err, c.Include)}
@@ -103,6 +106,8 @@ func (f *Facts) stale(c Copied, named *netipx.IPSet) []verdict {
 		}
 		return []verdict{fail("it has no SPF policy, and so nobody says whose " + networks(gone) + " is now").
 			mend("ask whose hosts they were what they have now; then renew the copies, in the record and in the plan, or drop them")}
+	case errors.Is(c.Now.Err, spf.ErrTooLarge):
+		return []verdict{{status: Unknown, blame: Nobody, aside: true, detail: c.Now.Err.Error()}}
 	case c.Now.Err != nil: // then it says nothing, to receivers neither
 		return []verdict{unknown(f, c.Now.Err, ThirdParty)}
 	}
@@ -138,7 +143,7 @@ func (f *Facts) compareCopies(c Copied, gone, lacking *netipx.IPSet) []verdict {
 			if len(said) == 0 {
 				return []verdict{f.notWhole(passed.Err, f.Domain)}
 			}
-		case c.Now.Fewer || passed.More:
+		case c.Now.Fewer || passed.More || passed.Err != nil: // of a record with a mistake, or too large a one, no more is known
 			open = append(open, text)
 		default:
 			said = append(said, text)

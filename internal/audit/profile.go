@@ -109,7 +109,7 @@ func (p Profile) Checks() []Check {
 	for i, c := range out {
 		now, named := p.weigh(c, weights)
 		out[i].Severity = now
-		if c.Checked() && (named || p == Strict) {
+		if named || p == Strict {
 			out[i].judge = p.reweighed(c, now, named)
 		}
 	}

@@ -106,6 +106,13 @@ func sourcesZoo() []animal {
 	ownTrouble.add, ownTrouble.turn, ownTrouble.unknown, ownTrouble.anyMore = below.add, failing(dns.TypeTXT, "_flat.example.com"), "spf.flatten-stale@zone-ns@example.com", true
 	broken := copied("its policy has a mistake, and so nobody can use it", asCopied, "ip4:203.0.113.300", "")
 	broken.unknown = "spf.flatten-stale@third-party@_spf.example.net"
+	half := copied("a family of a host of the include is not heard", asCopied, "a:c.example.com//48 ip4:203.0.113.0/24", "")
+	half.add += "c A 203.0.113.9\nc AAAA 2001:db8:5::9\n"
+	half.turn, half.unknown = failing(dns.TypeAAAA, "c.example.com"), "spf.flatten-stale@zone-ns@_spf.example.net"
+	huge := copied("unknown: the include is too large to be looked at as a whole", asCopied, "include:big.example.com", "")
+	huge.add += quotedTXT("big", "v=spf1"+strings.Repeat(" ip4:203.0.113.1", 2001)+" -all")
+	large := copied("unknown: a record that is too large to be looked at as a whole may pass the new network", asCopied+" include:big.example.com include:more.example.com", asCopied+" ip4:198.51.100.128/25", "")
+	large.add += quotedTXT("big", "v=spf1"+strings.Repeat(" ip4:203.0.113.1", 2000)+" -all") + quotedTXT("more", "v=spf1 ip4:198.51.100.0/24 -all")
 	broken2 := copied("unknown: the record has a term for each client, which may pass the new ones", asCopied+" exists:%{i}.l.example.com", asCopied+" ip4:198.51.100.0/24", "")
 
 	hostOnly := accounts("an MX host's own record names another account", mismatch, at("@", "issue", ours), at("mx1", "issue", other))
@@ -128,13 +135,14 @@ func sourcesZoo() []animal {
 		copied("the record was renewed and the plan was not", "ip4:203.0.113.0/24", "ip4:203.0.113.0/24", ""),
 		copied("the record names none of them", "ip4:198.51.100.7", "ip4:203.0.113.0/24", ""),
 		copied("what the record refuses is no copy", "-ip4:203.0.113.0/24 -ip6:2001:db8:5::/48", "ip4:203.0.113.0/25", ""),
+		copied("what the record refuses first is no copy", "-ip4:203.0.113.0/25 "+asCopied, "ip4:203.0.113.128/25 ip6:2001:db8:5::/48", ""),
 		copied("the include has no policy any more", asCopied, "", stale),
 		copied("the include refuses a part itself", asCopied, "-ip4:203.0.113.0/25 "+asCopied, stale),
 		copied("terms that are no networks, beside the same networks", asCopied, "exists:%{i}.l.example.net "+asCopied, ""),
 		copied("unknown: terms that are no networks may pass the rest", asCopied, "exists:%{i}.l.example.net ip4:203.0.113.0/24", ""),
 		copied("a new network, beside such a term", asCopied, "exists:%{i}.l.example.net "+asCopied+" ip4:198.51.100.0/24", stale),
 		copied("unknown: a term for each client may refuse the new ones", asCopied, "-exists:%{i}.l.example.net "+asCopied+" ip4:198.51.100.0/24", ""),
-		below, belowStale, hosts, moved, elsewhere, renamed, noneBelow, perhaps, partly, otherwise, lost, lostBelow, fails, ownTrouble, broken, broken2,
+		below, belowStale, hosts, moved, elsewhere, renamed, noneBelow, perhaps, partly, otherwise, lost, lostBelow, fails, ownTrouble, broken, broken2, half, huge, large,
 
 		accounts("the records name the plan's account", "", at("@", "issue", ours)),
 		accounts("another account", mismatch, at("@", "issue", other)),

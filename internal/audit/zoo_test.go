@@ -26,7 +26,7 @@ func TestZoo(t *testing.T) {
 	}
 	for _, c := range Checks() {
 		switch {
-		case !c.Checked() || c.ID == "dkim.no-selector-known": // which can only be unknown
+		case c.ID == "dkim.no-selector-known": // which can only be unknown
 		case !failed[c.ID]:
 			t.Errorf("no case triggers %s", c.ID)
 		case !passed[c.ID]:

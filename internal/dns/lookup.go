@@ -112,6 +112,19 @@ func LookupAddrs(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], e
 	return bothAddrs(four, <-six)
 }
 
+// LookupAllAddrs is LookupAddrs for who needs both families: where one could not be asked for, that is
+// an error, beside the addresses of the other.
+func LookupAllAddrs(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], error) {
+	six := make(chan addrs, 1)
+	go func() { six <- addrsOf(ctx, r, name, TypeAAAA) }()
+	four, v6 := addrsOf(ctx, r, name, TypeA), <-six
+	set, err := bothAddrs(four, v6)
+	if err == nil && set.Exists {
+		err = cmp.Or(four.err, v6.err)
+	}
+	return set, err
+}
+
 // LookupAddrsInTurn is LookupAddrs where questions count, or for a name that probably does not
 // exist: AAAA is asked after A, and only where that does not deny the name.
 func LookupAddrsInTurn(ctx context.Context, r Resolver, name Name) (Set[netip.Addr], error) {

@@ -119,9 +119,6 @@ type (
 func sarifRules(checks []audit.Check) []sarifRule {
 	rules := []sarifRule{}
 	for _, c := range checks {
-		if !c.Checked() {
-			continue
-		}
 		by := ""
 		if len(c.Refs) > 0 {
 			by = " By " + strings.Join(c.Refs, ", ") + "."

@@ -17,6 +17,9 @@ const (
 	maxNetworks = 2000                    // ours: ip4 and ip6 terms, several times what the largest providers have
 )
 
+// ErrTooLarge: receivers may use the policy, and its networks are more than NetworksOf looks at.
+var ErrTooLarge = errors.New("the SPF policy is too large to be listed")
+
 // noteClient is the note of a term that depends on more than addresses.
 const noteClient = "depends on the client"
 
@@ -28,7 +31,7 @@ type Networks struct {
 	Beyond      []string
 	More, Fewer bool
 	// Err is why Set is not whole, as Tree's: ErrNotSPF where there is no policy; ErrTemporary
-	// where any of it could not be asked for; else ErrPermanent.
+	// where any of it could not be asked for; ErrTooLarge; else ErrPermanent.
 	Err error
 }
 
@@ -93,7 +96,7 @@ func (p *passing) tree(t *Tree) Networks {
 			break
 		}
 	}
-	if redirect != nil && redirect.Number > 0 {
+	if redirect != nil {
 		some := p.matched(*redirect)
 		passed.AddSet(minus(some.Set, &refused))
 		out.More, out.Fewer = out.More || some.More, out.Fewer || some.Fewer
@@ -118,15 +121,16 @@ func (p *passing) matched(b Branch) Networks {
 		addAll(&set)
 	case nameIP4, nameIP6:
 		if p.networks++; p.networks > maxNetworks {
-			p.trouble(fmt.Errorf("%w: there are more than %d networks, and what is behind these was not looked at", ErrPermanent, maxNetworks))
+			p.trouble(fmt.Errorf("%w: there are more than %d networks, and what is behind these was not looked at", ErrTooLarge, maxNetworks))
 			break
 		}
-		set.AddPrefix(b.Term.Prefix.Masked())
+		addNetwork(&set, b.Term.Prefix)
 	case nameExists:
 		if len(b.Addrs) > 0 {
 			addAll(&set)
 		}
 	case nameA:
+		p.trouble(b.half)
 		addHosts(&set, b.Term, b.Addrs)
 	case nameMX:
 		for _, host := range b.Hosts {
@@ -146,7 +150,7 @@ func (p *passing) addresses(term Term, host dns.Name) []netip.Addr {
 		return nil
 	}
 	p.asked++
-	set, err := dns.LookupAddrs(p.ctx, p.resolver, host)
+	set, err := dns.LookupAllAddrs(p.ctx, p.resolver, host)
 	if err != nil {
 		p.trouble(fmt.Errorf("%w: %s: %w", ErrTemporary, term, err))
 	}
@@ -165,7 +169,14 @@ func addHosts(set *netipx.IPSetBuilder, t Term, addrs []netip.Addr) {
 		if addr.Is6() {
 			bits = 128 - t.HostBits6
 		}
-		set.AddPrefix(netip.PrefixFrom(addr, bits).Masked())
+		addNetwork(set, netip.PrefixFrom(addr, bits))
+	}
+}
+
+// addNetwork leaves out IPv4 addresses that are written as IPv6: no client has such a one (RFC 7208 §5).
+func addNetwork(set *netipx.IPSetBuilder, p netip.Prefix) {
+	if p = p.Masked(); !p.Addr().Is4In6() {
+		set.AddPrefix(p)
 	}
 }
 

@@ -26,6 +26,7 @@ world TXT "v=spf1 +all"
 deep TXT "v=spf1 include:inner.example.com a:h.example.com ~all"
 macro TXT "v=spf1 exists:%{i}.l.example.com ip4:203.0.113.0/24 -all"
 none A 192.0.2.9
+mapped AAAA ::ffff:192.0.2.7
 wrong TXT "v=spf1 ip4:192.0.2.300 -all"
 loop TXT "v=spf1 include:loop.example.com -all"
 `
@@ -48,6 +49,8 @@ func TestNetworks(t *testing.T) {
 		{"both families of a host", "a:h.example.com -all", "192.0.2.1/32 2001:db8::1/128"},
 		{"a host and those around it", "a:h.example.com/24//64 -all", "192.0.2.0/24 2001:db8::/64"},
 		{"MX hosts, and one that is gone", "mx:m.example.com -all", "192.0.2.1/32 2001:db8::1/128"},
+		{"an IPv4 address in IPv6 is nobody's, as a client's is read as IPv4", "ip6:::ffff:192.0.2.0/120 a:mapped.example.com ip4:203.0.113.9 -all", "203.0.113.9/32"},
+		{"nor does it refuse anybody", "-ip6:::ffff:192.0.2.0/120 ip4:192.0.2.0/24 ip6:2001:db8::/32 -all", "192.0.2.0/24 2001:db8::/32"},
 		{"a null MX is no host", "mx:null.example.com ip4:203.0.113.9 -all", "203.0.113.9/32"},
 		{"an include passes what it passes, and refuses nobody", "include:inner.example.com ip4:192.0.2.130 -all", "192.0.2.0/25 192.0.2.130/32"},
 		{"an include that refuses whom it passes", "-include:inner.example.com ip4:192.0.2.0/24 -all", "192.0.2.128/25"},
@@ -147,6 +150,40 @@ func TestNetworksTrouble(t *testing.T) {
 	})
 }
 
+// TestNetworksOfOneFamily: a host with addresses of one family may have others, of which nothing was heard.
+func TestNetworksOfOneFamily(t *testing.T) {
+	for _, record := range []string{"a:h.example.com", "mx:m.example.com"} {
+		for _, family := range []dns.Type{dns.TypeA, dns.TypeAAAA} {
+			w := world(t, networksZone+"x TXT \"v=spf1 "+record+" -all\"\n")
+			r := dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
+				if q.Type == family {
+					return dns.Answer{}, &dns.Error{Question: q, Trouble: dns.NoReply}
+				}
+				return w.Resolve(ctx, q)
+			})
+			if got := NetworksOf(t.Context(), r, "x.example.com"); !errors.Is(got.Err, ErrTemporary) || len(got.Set.Prefixes()) != 1 {
+				t.Errorf("%s without an answer for %s: %q, %v", record, family, got.words(), got.Err)
+			}
+			if err := Survey(t.Context(), r, "x.example.com").Undetermined(); err != nil { // for a receiver one may do
+				t.Errorf("%s without an answer for %s: %v", record, family, err)
+			}
+		}
+	}
+}
+
+// TestNetworksLimitRedirect: a redirect behind the last look-up that is made is left out, and said to be.
+func TestNetworksLimitRedirect(t *testing.T) {
+	zone, record := networksZone, "v=spf1 "
+	for i := range 10 {
+		zone += fmt.Sprintf("y%d TXT \"v=spf1%s\"\n", i, strings.Repeat(" a:h.example.com", maxSurveyed/10-1))
+		record += fmt.Sprintf("include:y%d.example.com ", i)
+	}
+	r := world(t, zone+"x TXT \""+record+"redirect=inner.example.com\"\n")
+	if got := NetworksOf(t.Context(), r, "x.example.com"); !errors.Is(got.Err, ErrPermanent) || !strings.Contains(got.Err.Error(), "more than") {
+		t.Errorf("%q, %v", got.words(), got.Err)
+	}
+}
+
 // TestNetworksLimits: a policy of a stranger costs so much and no more, and what is left out is said.
 func TestNetworksLimits(t *testing.T) {
 	var hosts, networks, many strings.Builder
@@ -167,7 +204,7 @@ func TestNetworksLimits(t *testing.T) {
 		}
 		return w.Resolve(ctx, q)
 	})
-	for _, record := range []string{many.String(), networks.String()} {
+	for record, want := range map[string]error{many.String(): ErrPermanent, networks.String(): ErrTooLarge} {
 		record := "v=spf1 " + record + "-all"
 		r := dns.ResolverFunc(func(ctx context.Context, q dns.Question) (dns.Answer, error) {
 			if q.Name != dns.MustName("x.example.com") {
@@ -180,7 +217,7 @@ func TestNetworksLimits(t *testing.T) {
 			rr, err := dns.ParseRecord(q.Name, "TXT "+strings.Join(parts, " "))
 			return dns.Answer{Answer: []dns.RR{rr}}, err
 		})
-		if got := NetworksOf(t.Context(), r, "x.example.com"); !errors.Is(got.Err, ErrPermanent) || !strings.Contains(got.Err.Error(), "more than") {
+		if got := NetworksOf(t.Context(), r, "x.example.com"); !errors.Is(got.Err, want) || !strings.Contains(got.Err.Error(), "more than") {
 			t.Errorf("%.40s: %v", record, got.Err)
 		}
 	}

@@ -48,6 +48,8 @@ type Branch struct {
 	Note  string       // what a reader should know: that it is never reached, or needs a client
 	Err   error        // as Tree's
 	Tree  *Tree        // of include and redirect; nil where it was not followed
+
+	half error // of a: why Addrs has one family alone; a receiver wants the client's, and that may be the other
 }
 
 // Over reports whether a receiver may stop here with PermError (RFC 7208 §4.6.4).
@@ -147,8 +149,11 @@ func (s *survey) ask(b *Branch, name dns.Name) {
 	switch b.Term.Name {
 	case nameA:
 		var set dns.Set[netip.Addr]
-		set, err = dns.LookupAddrs(s.ctx, s.resolver, name)
+		set, err = dns.LookupAllAddrs(s.ctx, s.resolver, name)
 		b.Addrs = set.Records
+		if err != nil && len(b.Addrs) > 0 {
+			b.half, err = fmt.Errorf("%w: %s: %w", ErrTemporary, b.Term, err), nil
+		}
 	case nameExists:
 		var set dns.Set[netip.Addr]
 		set, err = dns.LookupAddrsOf(s.ctx, s.resolver, name, dns.TypeA)
