@@ -36,7 +36,7 @@ used; 2 usage; 3 the DNS could not be asked.`,
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if bare, ok := strings.CutPrefix(args[0], "include:"); ok {
-				return usage(fmt.Errorf("expected a domain, such as %s, got %s: leave out include:", bare, quoteOf(args[0])))
+				return usage(fmt.Errorf("expected a domain, such as %s, got %s: without include: in front of it", bare, quoteOf(args[0])))
 			}
 			r, err := openSPF(&f, args[0])
 			if err != nil {
