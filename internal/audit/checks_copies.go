@@ -90,10 +90,12 @@ func questionOf(err error, otherwise dns.Name) dns.Name {
 
 // stale judges one include. named is what the domain's record has of its copies.
 func (f *Facts) stale(c Copied, named *netipx.IPSet) []verdict {
-	switch {
-	case c.Now.Set == nil || f.Plan.Passed.Set == nil:
+	if c.Now.Set == nil || f.Plan.Passed.Set == nil {
 		return []verdict{unknown(f, errNotAsked, Nobody)}
-	case empty(named):
+	}
+	lacking := less(c.Now.Set, f.Plan.Passed.Set)
+	switch {
+	case empty(named) && (c.Now.Err != nil || empty(lacking)):
 		return na("the domain's SPF record has none of the networks that the plan gives for it")
 	case errors.Is(c.Now.Err, spf.ErrTemporary):
 		return []verdict{f.notWhole(c.Now.Err, c.Include)}
@@ -111,7 +113,7 @@ func (f *Facts) stale(c Copied, named *netipx.IPSet) []verdict {
 	case c.Now.Err != nil: // then it says nothing, to receivers neither
 		return []verdict{unknown(f, c.Now.Err, ThirdParty)}
 	}
-	return f.compareCopies(c, less(named, f.stillPassed(c)), less(c.Now.Set, f.Plan.Passed.Set))
+	return f.compareCopies(c, less(named, f.stillPassed(c)), lacking)
 }
 
 // notWhole is the verdict of a policy of which something could not be asked for.
