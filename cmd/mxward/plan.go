@@ -86,11 +86,7 @@ func printSources(w io.Writer, p *site.Plan, d site.Domain) error {
 		}
 	}
 	for _, c := range d.Flattened {
-		words := make([]string, len(c.Networks))
-		for i, n := range c.Networks {
-			words[i] = spf.Mechanism(n)
-		}
-		if _, err := fmt.Fprintf(w, "; %s in its SPF record, for include:%s: %s\n", d.Name, c.Include, strings.Join(words, " ")); err != nil {
+		if _, err := fmt.Fprintf(w, "; %s in its SPF record, for include:%s: %s\n", d.Name, c.Include, spf.Mechanisms(c.Networks)); err != nil {
 			return err
 		}
 	}

@@ -114,11 +114,7 @@ func (d *spfFlattenDocument) everybody() bool {
 
 // list takes the networks, and what is wrong with the length of a record that has them.
 func (d *spfFlattenDocument) list(all []netip.Prefix) {
-	words := make([]string, len(all))
-	for i, p := range all {
-		words[i] = spf.Mechanism(p)
-	}
-	d.Networks, d.Record = notNil(all), strings.Join(words, " ")
+	d.Networks, d.Record = notNil(all), spf.Mechanisms(all)
 	d.found = slices.DeleteFunc(spf.Lint("v=spf1 "+d.Record+" -all"), func(f lint.Finding) bool { return f.ID != "spf.oversize" })
 }
 

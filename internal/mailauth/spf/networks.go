@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"go4.org/netipx"
 
@@ -243,6 +244,15 @@ func Mechanism(p netip.Prefix) string {
 		t.Name = nameIP6
 	}
 	return t.String()
+}
+
+// Mechanisms writes networks as they stand in a record, with spaces between them.
+func Mechanisms(networks []netip.Prefix) string {
+	words := make([]string, len(networks))
+	for i, p := range networks {
+		words[i] = Mechanism(p)
+	}
+	return strings.Join(words, " ")
 }
 
 // Covered reports whether other networks have all of one.
